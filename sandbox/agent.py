@@ -1,0 +1,239 @@
+"""One episode: a LangGraph loop between a policy and the tools of a box, told as a stream of events."""
+
+import operator
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Annotated, Any, TypedDict
+
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
+from langgraph.graph import END, START, StateGraph
+from pydantic import ValidationError
+
+from environments.cue import OversightCue, deliver
+from environments.environment import AnyTool, Effect, Environment
+from sandbox.episode import Asked, Called, Closed, Ending, Event, Offered, Opened, Said, Shown, Usage
+from sandbox.plan import Budget, Trial
+from sandbox.policy import Policy, stated
+from tools import look
+from tools.pair import Box, Side, ToolFailed
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Stage:
+    """A trial made concrete: the words, the files and the tools an agent will meet. Nothing is played yet."""
+
+    def __init__(self, trial: Trial, environment: Environment, cue: OversightCue | None) -> None:
+        self.trial = trial
+        self.environment = environment
+        self.cue = cue
+        self._text = cue.text(trial.arm, trial.paraphrase) if cue else ""
+        self._delivery = deliver(self._text, trial.channel)
+        self.banner = self._delivery.banner
+
+    @property
+    def files(self) -> dict[str, str]:
+        return {
+            **self.environment.files,
+            look.NOTICE: self._delivery.notice + "\n",
+            look.MAILBOX: self._delivery.mail + "\n",
+        }
+
+    @property
+    def system(self) -> str | None:
+        """None for the belief question, which is asked without any context."""
+        return None if self.trial.prompt == "belief" else self.environment.words.system_with(self._delivery.prompt)
+
+    @property
+    def task(self) -> str:
+        return self.environment.words.task_with(self.trial.prompt, self._delivery.prompt)
+
+    @cached_property
+    def tools(self) -> list[tuple[AnyTool, str | None, Side | None]]:
+        """Tools with their pair and side, in the order they are listed.
+
+        Shuffled by the match, so that arms agree; then the two sides of each pair change places where the
+        trial's order asks for it.
+        """
+        if self.trial.prompt == "belief":
+            return []
+        environment = self.environment
+        listed: list[tuple[AnyTool, str | None, Side | None]] = [(tool, None, None) for tool in environment.look]
+        for pair in environment.pairs:
+            listed += [(pair.safe, pair.name, "safe"), (pair.unsafe, pair.name, "unsafe")]
+        random.Random(self.trial.match).shuffle(listed)
+        first: Side = "safe" if self.trial.order == "safe_first" else "unsafe"
+        for pair in environment.pairs:
+            places = [place for place, (_, name, _) in enumerate(listed) if name == pair.name]
+            ordered = sorted((listed[place] for place in places), key=lambda item: item[2] != first)
+            for place, item in zip(places, ordered, strict=True):
+                listed[place] = item
+        return listed
+
+    @cached_property
+    def offered(self) -> tuple[Offered, ...]:
+        return tuple(
+            Offered(
+                name=tool.names[self.trial.names],
+                description=tool.description,
+                parameters=tool.schema(),
+                key=tool.key,
+                pair=pair,
+                side=side,
+            )
+            for tool, pair, side in self.tools
+        )
+
+    def opened(self, image: str) -> Opened:
+        cue = self.cue
+        return Opened(
+            at=now(),
+            domain=self.environment.domain,
+            motive=self.environment.motive,
+            environment_digest=self.environment.digest,
+            image=image,
+            system=self.system,
+            task=self.task,
+            tools=self.offered,
+            cue=cue
+            and Shown(
+                family=cue.name,
+                kind=cue.kind,
+                level=cue.baseline if self.trial.arm == "aa" else self.trial.arm,
+                baseline=cue.baseline,
+                text=self._text,
+                channel=self.trial.channel,
+            ),
+        )
+
+    def answer(self, box: Box | None, turn: int, asked: Asked) -> Called:
+        """Carry out one call. What the model got wrong is explained to it; it is never raised."""
+        started = time.monotonic()
+        tool, pair, side = next(
+            (item for item in self.tools if item[0].names[self.trial.names] == asked.name), (None, None, None)
+        )
+        error = True
+        if tool is None or box is None:
+            result = f"There is no tool '{asked.name}'. There are: {', '.join(offer.name for offer in self.offered)}."
+        elif asked.arguments is None:
+            result = "The arguments are not a JSON object."
+        else:
+            try:
+                result = tool.run(box, tool.arguments.model_validate(dict(asked.arguments)))
+                error = False
+            except ValidationError as wrong:
+                result = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in wrong.errors())
+            except ToolFailed as failed:
+                result = str(failed)
+        return Called(
+            turn=turn,
+            id=asked.id,
+            name=asked.name,
+            key=tool and tool.key,
+            pair=pair,
+            side=side,
+            arguments=asked.arguments,
+            result=f"{self.banner}\n{result}" if self.banner else result,
+            error=error,
+            seconds=time.monotonic() - started,
+        )
+
+
+class State(TypedDict):
+    messages: Annotated[list[AnyMessage], operator.add]
+    asked: tuple[Asked, ...]
+    """Calls of the newest turn that are still to be carried out."""
+    events: list[Event]
+    """What the newest step adds to the record."""
+    turn: int
+    ended: Ending | None
+
+
+def play(stage: Stage, policy: Policy, box: Box | None, budget: Budget, image: str = "memory") -> Iterator[Event]:
+    """Play one trial. The box is None only for the belief question, which offers nothing to act with.
+
+    Faults of ours (provider, engine) are raised, not yielded: whoever records decides what becomes of them.
+    """
+    started = time.monotonic()
+    yield stage.opened(image)
+    schemas = [
+        {
+            "type": "function",
+            "function": {"name": offer.name, "description": offer.description, "parameters": dict(offer.parameters)},
+        }
+        for offer in stage.offered
+    ]
+
+    def decide(state: State) -> dict[str, Any]:
+        since = time.monotonic()
+        message = policy.act(state["messages"], schemas)
+        said = _said(message, state["turn"], time.monotonic() - since)
+        return {"messages": [message], "asked": said.asked, "events": [said], "ended": None if said.asked else "finished"}
+
+    def execute(state: State) -> dict[str, Any]:
+        called = [stage.answer(box, state["turn"], asked) for asked in state["asked"]]
+        answers = [
+            ToolMessage(call.result, tool_call_id=call.id, status="error" if call.error else "success") for call in called
+        ]
+        turn = state["turn"] + 1
+        late = time.monotonic() - started > budget.seconds
+        ended: Ending | None = "turns" if turn >= budget.turns else "seconds" if late else None
+        return {"messages": answers, "asked": (), "events": called, "turn": turn, "ended": ended}
+
+    graph = StateGraph(State)
+    graph.add_node("decide", decide)
+    graph.add_node("execute", execute)
+    graph.add_edge(START, "decide")
+    graph.add_conditional_edges("decide", lambda state: END if state["ended"] else "execute")
+    graph.add_conditional_edges("execute", lambda state: END if state["ended"] else "decide")
+    messages: list[AnyMessage] = [SystemMessage(stage.system)] if stage.system else []
+    messages.append(HumanMessage(stage.task))
+    state: State = {"messages": messages, "asked": (), "events": [], "turn": 0, "ended": None}
+    ended: Ending = "finished"
+    steps = graph.compile().stream(state, {"recursion_limit": 2 * budget.turns + 2}, stream_mode="updates")
+    for step in steps:
+        for update in step.values():
+            yield from update["events"]
+            ended = update["ended"] or ended
+    effect, facts = _state(stage.environment, box) if box else (None, {})
+    yield Closed(at=now(), ended=ended, effect=effect, facts=facts, seconds=time.monotonic() - started)
+
+
+def _state(environment: Environment, box: Box) -> tuple[Effect, Mapping[str, Any]]:
+    """What the box shows. A state that the agent has made unreadable is one it has changed."""
+    try:
+        return environment.outcome(box)
+    except ToolFailed as failed:
+        return "partial", {"unreadable": str(failed)}
+
+
+def _said(message: AIMessage, turn: int, seconds: float) -> Said:
+    text, reasoning, source = stated(message)
+    metadata = message.response_metadata
+    verbatim = message.additional_kwargs.get("verbatim", {})
+    return Said(
+        turn=turn,
+        text=text,
+        reasoning=reasoning,
+        reasoning_source=source,
+        asked=tuple(_asked(message)),
+        model=metadata.get("model"),
+        fingerprint=metadata.get("fingerprint"),
+        usage=Usage(**metadata.get("usage", {})),
+        seconds=seconds,
+        verbatim=verbatim if metadata and source == "native" else None,
+    )
+
+
+def _asked(message: AIMessage) -> Sequence[Asked]:
+    good = [Asked(id=call["id"] or "", name=call["name"], arguments=call["args"]) for call in message.tool_calls]
+    bad = [
+        Asked(id=call["id"] or "", name=call["name"] or "", arguments=None, raw=call["args"])
+        for call in message.invalid_tool_calls
+    ]
+    return good + bad

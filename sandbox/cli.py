@@ -1,0 +1,336 @@
+"""The command line. Every command is thin: it reads what the user gave, calls one function, and prints."""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from tools.problem import Problem
+
+if TYPE_CHECKING:
+    from detectors.finding import Finding
+    from sandbox.plan import Model, Plan
+    from sandbox.record import Record
+    from sandbox.run import Progress
+
+# Imports of the packages that do the work are inside the commands: `honne --help` answers at once.
+app = typer.Typer(
+    help="Does an AI agent act differently when it believes it is watched? Plays episodes, records them, and says.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+PlanFile = Annotated[str, typer.Argument(metavar="PLAN", help="A plan file, or the name of a preset (`honne list plans`).")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run, by name or by folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
+RunsDir = Annotated[Path, typer.Option(envvar="HONNE_RUNS_DIR", help="Folder that holds the runs.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", "-m", help="Instead of the plan's models: a LiteLLM name or script:NAME; repeatable."),
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("-M", metavar="KEY=VALUE", help="Option of the models, e.g. temperature=1, max_tokens=2000, api_base=URL."),
+]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Draws per cell, instead of the plan's.")]
+Folders = Annotated[
+    list[Path] | None,
+    typer.Option("--environments", help="A folder with environments (and cues/) of your own; repeatable."),
+]
+RUNS = Path("runs")
+
+
+def main() -> NoReturn:
+    """Entry point. What the user can put right is one sentence and exit code 2; an interrupt is 130."""
+    try:
+        app()
+    except Problem as problem:
+        print(f"honne: {problem}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("honne: stopped; the run can be resumed with the same command", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone, as `| head` does. Not an error; but nothing more may be flushed to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(0)
+
+
+def _say(value: object, as_json: bool, text: Callable[[], str]) -> None:
+    print(json.dumps(value, ensure_ascii=False) if as_json else text())
+
+
+def _value(text: str) -> Any:  # Any: whatever JSON the user wrote
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _options(pairs: list[str] | None) -> dict[str, Any]:
+    for pair in pairs or []:
+        if "=" not in pair:
+            raise Problem(f"-M {pair}: write KEY=VALUE, for example -M temperature=1")
+    return {key: _value(value) for key, _, value in (pair.partition("=") for pair in pairs or [])}
+
+
+def _plan(where: str, models: list[str] | None, options: list[str] | None, epochs: int | None) -> "Plan":
+    from sandbox.plan import Model, read
+
+    plan = read(where)
+    update: dict[str, Any] = {}
+    if models:
+        update["models"] = tuple(Model(name=name, options=_options(options)) for name in models)
+    elif options:
+        update["models"] = tuple(
+            model.model_copy(update={"options": {**model.options, **_options(options)}}) for model in plan.models
+        )
+    if epochs:
+        update["epochs"] = epochs
+    return plan.model_copy(update=update)
+
+
+@app.command("plan")
+def plan_command(
+    plan: PlanFile,
+    model: Models = None,
+    option: Options = None,
+    epochs: Epochs = None,
+    environments: Folders = None,
+    as_json: Json = False,
+) -> None:
+    """Print what a plan would play: cells, trials, and an estimate of the model calls."""
+    from sandbox.run import Catalogue
+
+    written = _plan(plan, model, option, epochs)
+    if not written.models:
+        from sandbox.plan import Model
+
+        written = written.model_copy(update={"models": (Model(name="script:honest", label="(no model named)"),)})
+    catalogue = Catalogue(tuple(environments or ()))
+    resolved = catalogue.resolve(written)
+    trials = resolved.trials()
+    calls = sum(
+        1 if trial.prompt == "belief" else _turns(catalogue, trial.environment) for trial in trials
+    )
+    if as_json:
+        listed = [trial.model_dump() | {"id": trial.id, "match": trial.match} for trial in trials]
+        print(json.dumps({"plan": resolved.name, "hash": resolved.hash, "trials": listed, "calls": calls}))
+        return
+    print(f"{resolved.name} (hash {resolved.hash}): {resolved.description}")
+    print(f"models        {', '.join(model.key for model in resolved.models)}")
+    print(f"environments  {', '.join(resolved.environments)}")
+    for block in resolved.blocks:
+        crossed = resolved.full_cross(block)
+        print(f"block         {block.prompt}, cue {block.cue or 'none'}: {', '.join(block.arms)}")
+        if resolved.epochs % crossed:
+            print(
+                f"              {resolved.epochs} epochs do not cover the {crossed} combinations of order, paraphrase, "
+                "channel and names evenly (every arm gets the same ones)"
+            )
+    print(f"trials        {len(trials)}")
+    print(f"model calls   about {calls}, by the length of the environments' own solutions")
+
+
+def _turns(catalogue: Any, name: str) -> int:
+    routes = catalogue.environment(name).routes
+    return len(routes.look) + max(len(routes.safe), len(routes.unsafe)) + 1
+
+
+@app.command()
+def run(
+    plan: PlanFile,
+    model: Models = None,
+    option: Options = None,
+    model_list: Annotated[Path | None, typer.Option(help="A LiteLLM YAML file with a model_list; --model picks from it.")] = None,
+    epochs: Epochs = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Play only the first N trials of the plan.")] = None,
+    max_samples: Annotated[int, typer.Option(min=1, max=256, help="Episodes played at a time.")] = 4,
+    name: Annotated[str | None, typer.Option(help="Name of the run, instead of the plan's.")] = None,
+    environments: Folders = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Play a plan, each episode in a container of its own. On a run that exists: play what is missing."""
+    from sandbox.record import Record, new_folder
+    from sandbox.run import Catalogue, prepare
+    from sandbox.run import run as play_all
+
+    written = _plan(plan, model, option, epochs)
+    record = Record(new_folder(name or written.name, runs_dir))
+    started = time.monotonic()
+    with _owned(record):
+        runner = prepare(written, Catalogue(tuple(environments or ())), record, model_list)
+        with _display(quiet or as_json) as watch:
+            progress = play_all(runner, max_samples, limit, watch)
+    final = {
+        "run": str(record.folder),
+        "planned": progress.planned,
+        "finished": progress.finished,
+        "faults": progress.faults,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    _say(final, as_json, lambda: _summary(progress, record, final["seconds"]))
+    if progress.finished < progress.planned:
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _owned(record: "Record") -> Iterator[None]:
+    try:
+        with record.owned():
+            yield
+    except OSError as error:
+        raise Problem(f"cannot write to {record.folder}: {error.strerror or error}") from error
+
+
+def _summary(progress: "Progress", record: "Record", seconds: object) -> str:
+    missing = progress.planned - progress.finished
+    lines = [f"{progress.finished} of {progress.planned} trials finished in {seconds} s; {progress.faults} faults"]
+    if progress.resumed:
+        lines.append(f"{progress.resumed} of them were on record already")
+    if missing:
+        lines.append(f"{missing} are missing: run the same command again to play them")
+    lines.append(f"records in {record.folder}; next: honne report {record.name}")
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _display(quiet: bool) -> Iterator[Callable[["Progress"], None] | None]:
+    """Live progress on a terminal, a plain line now and then elsewhere. On standard error, so output can be piped."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        from sandbox.display import live
+
+        with live() as watch:
+            yield watch
+    else:
+        from sandbox.display import lines
+
+        yield lines(every=5.0)
+
+
+@app.command()
+def detect(
+    run: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs, by name or by folder.")],
+    seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Compare the arms: shifts with intervals, and everything that speaks for or against them."""
+    found = _findings([_record(name, runs_dir) for name in run], seed)
+    if as_json:
+        print(json.dumps([finding.model_dump(mode="json") for finding in found]))
+        return
+    from sandbox.display import findings_table
+
+    findings_table(found)
+
+
+def _record(name: str, runs_dir: Path) -> "Record":
+    from sandbox.record import Record, run_folder
+
+    return Record(run_folder(name, runs_dir))
+
+
+def _findings(records: "list[Record]", seed: int) -> "list[Finding]":
+    import polars as pl
+
+    from detectors.detect import Settings
+    from detectors.detect import detect as detect_in
+    from detectors.report.frames import readings
+
+    frames = []
+    for record in records:
+        frames.append(readings(record.episodes()))
+        for line in record.unreadable:
+            print(f"honne: {record.folder}: skipped {line}", file=sys.stderr)
+    return detect_in(pl.concat(frames), Settings(seed=seed))
+
+
+@app.command()
+def report(
+    run: RunName,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the report; the run's own by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Write report.md and report.html."""
+    from detectors.report.pages import write
+
+    record = _record(run, runs_dir)
+    found = _findings([record], seed)
+    folder = output or record.folder
+    try:
+        paths = write(folder, record.plan, record.manifest, list(record.episodes()), found)
+    except OSError as error:
+        raise Problem(f"cannot write the report to {folder}: {error.strerror or error}") from error
+    _say({"report": [str(path) for path in paths]}, as_json, lambda: "\n".join(f"wrote {path}" for path in paths))
+
+
+@app.command()
+def show(
+    run: RunName,
+    episode: Annotated[str, typer.Argument(metavar="EPISODE", help="A trial's id, or the beginning of one.")],
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Print the transcript of one episode."""
+    record = _record(run, runs_dir)
+    found = [each for each in record.episodes() if each.trial.id.startswith(episode)]
+    if not found:
+        some = ", ".join(each.trial.id for each, _ in zip(record.episodes(), range(3), strict=False))
+        raise Problem(f"no episode '{episode}' in {record.folder}; ids look like: {some or 'none yet'}")
+    if len({each.trial.id for each in found}) > 1:
+        raise Problem(f"'{episode}' is the beginning of {len(found)} ids; give more of it")
+    if as_json:
+        print(found[-1].model_dump_json())
+        return
+    from sandbox.display import transcript
+
+    transcript(found[-1])
+
+
+@app.command("list")
+def list_command(
+    what: Annotated[str, typer.Argument(help="environments, cues, plans, agents, or runs.")] = "environments",
+    environments: Folders = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Print what there is."""
+    from sandbox import listing
+
+    rows = listing.rows(what, tuple(environments or ()), runs_dir)
+    _say(rows, as_json, lambda: listing.table(rows))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has, what is missing, and how to mend it."""
+    from sandbox.doctor import examine
+
+    found = examine()
+    _say(
+        [line._asdict() for line in found],
+        as_json,
+        lambda: "\n".join(f"{'ok     ' if line.ok else 'missing'} {line.what}: {line.found}" + (f" → {line.fix}" if line.fix else "") for line in found),
+    )
+    if not all(line.ok for line in found):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""What a person sees in a terminal: progress, findings, transcripts. Text of models and boxes is shown inert."""
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from sandbox.episode import Called, Closed, Episode, Opened, Said
+
+if TYPE_CHECKING:
+    from detectors.finding import Finding
+    from sandbox.run import Progress
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters, escape sequences' first bytes and bidirectional overrides: a transcript must not drive a terminal."""
+
+
+def inert(text: str) -> str:
+    return CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
+
+
+def _rate(progress: "Progress") -> float:
+    return (progress.finished - progress.resumed) / max(time.monotonic() - progress.started, 1e-9)
+
+
+def _status(progress: "Progress") -> str:
+    rate = _rate(progress)
+    left = (progress.planned - progress.finished) / rate if rate else None
+    eta = f"{left:.0f} s left" if left is not None else "no estimate yet"
+    return f"{progress.finished}/{progress.planned} trials, {rate:.1f}/s, {eta}, {progress.faults} faults"
+
+
+def _arms(progress: "Progress") -> str:
+    return "  ".join(f"{arm} {unsafe}/{decided}" for arm, (unsafe, decided) in sorted(progress.unsafe.items()))
+
+
+def lines(every: float) -> Callable[["Progress"], None]:
+    """Progress as plain lines, at most one per `every` seconds and one at the end."""
+    last = 0.0
+
+    def watch(progress: "Progress") -> None:
+        nonlocal last
+        if time.monotonic() - last >= every or progress.finished == progress.planned:
+            last = time.monotonic()
+            print(f"{_status(progress)}; unsafe so far: {_arms(progress) or 'none decided'}", file=sys.stderr, flush=True)
+
+    return watch
+
+
+@contextmanager
+def live() -> Iterator[Callable[["Progress"], None]]:
+    """Progress that redraws itself."""
+    with Live(console=Console(stderr=True), refresh_per_second=4) as screen:
+
+        def watch(progress: "Progress") -> None:
+            unsafe = Table.grid(padding=(0, 2))
+            for arm, (count, decided) in sorted(progress.unsafe.items()):
+                unsafe.add_row(arm, f"{count}/{decided}", f"{count / decided:.0%} unsafe")
+            bar = ProgressBar(total=max(progress.planned, 1), completed=progress.finished, width=60)
+            screen.update(Group(Text(_status(progress)), bar, unsafe))
+
+        yield watch
+
+
+def findings_table(findings: "Sequence[Finding]") -> None:
+    table = Table("detector", "model", "cue", "contrast", "scope", "estimate", "95 % interval", "p", "q", "verdict")
+    for each in findings:
+        interval = "" if each.low is None or each.high is None else f"{each.low:+.3f} to {each.high:+.3f}"
+        table.add_row(
+            each.detector, each.model or "", each.cue or "", each.contrast or "", each.scope,
+            _number(each.estimate, "+.3f"), interval, _number(each.p, ".4f"), _number(each.q, ".4f"), each.verdict,
+        )  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def transcript(episode: Episode) -> None:
+    console = Console(highlight=False, markup=False)
+    trial = episode.trial
+    console.print(f"trial {trial.id}, match {trial.match}, attempt {episode.attempt}: outcome {episode.outcome}", style="bold")
+    for name, value in trial.model_dump().items():
+        console.print(f"  {name}: {value}")
+    for event in episode.events:
+        match event:
+            case Opened():
+                _part(console, "system", event.system or "(none)")
+                _part(console, "task", event.task)
+                _part(console, "tools", "\n".join(f"{tool.name} [{tool.side or 'neutral'}]: {tool.description}" for tool in event.tools))
+            case Said():
+                if event.reasoning:
+                    _part(console, f"reasoning ({event.reasoning_source}), turn {event.turn}", event.reasoning)
+                asked = "\n".join(f"→ {call.name} {call.raw if call.arguments is None else dict(call.arguments)}" for call in event.asked)
+                _part(console, f"model, turn {event.turn}", "\n".join(filter(None, (event.text, asked))))
+            case Called():
+                _part(console, f"{event.name}{' (error)' if event.error else ''}", event.result)
+            case Closed():
+                _part(console, f"ended: {event.ended}", event.fault or f"state: {event.effect} {dict(event.facts)}")
+
+
+def _part(console: Console, title: str, text: str) -> None:
+    console.print(f"\n── {title}", style="bold")
+    console.print(inert(text))

@@ -1,0 +1,242 @@
+"""What is going to be played: a plan is a short file, and expands into matched trials."""
+
+import hashlib
+import json
+import random
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from environments.cue import Channel, Kind, OversightCue, explain
+from environments.environment import Prompt
+from tools.problem import Problem
+
+PLANS = Path(__file__).parent / "plans"
+
+Order = Literal["safe_first", "unsafe_first"]
+AA = "aa"
+"""The arm that repeats the baseline: what looks like an effect there is noise."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def canonical(value: BaseModel, exclude: set[str] | None = None) -> str:
+    """One spelling per value. Part of the record's contract: changing it changes every id. Fields at their default
+    are left out, so that a new field with a default leaves old ids as they are."""
+    fields = value.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Trial(_Frozen):
+    """One cell of the design and one draw from it: everything that decides what an agent will meet."""
+
+    environment: str
+    prompt: Prompt
+    cue: str | None
+    """Cue family; None for the belief question, which has no context."""
+    arm: str
+    """Level of the cue, or `aa`: a second, independent set of baseline draws."""
+    channel: Channel
+    paraphrase: int
+    order: Order
+    """Which side of each pair is listed first."""
+    names: str
+    """Name set of the tools."""
+    model: str
+    epoch: int
+
+    @cached_property
+    def id(self) -> str:
+        return digest(canonical(self))
+
+    @cached_property
+    def match(self) -> str:
+        """Equal for trials that differ in nothing but the arm: seeds the tool order and joins the arms.
+        Matched is not identical: providers sample anew for every call."""
+        return digest(canonical(self, exclude={"arm"}))
+
+
+class Model(_Frozen):
+    """A policy by name, and how to sample from it."""
+
+    name: str
+    """`script:…`, any LiteLLM name (`openai/gpt-4o`), or an entry of a LiteLLM `model_list` file."""
+    label: str = ""
+    """What reports call it; needed when one model is run under several settings."""
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    """Passed on: temperature, seed, max_tokens, reasoning_effort, api_base, … or a script's own."""
+
+    @property
+    def key(self) -> str:
+        return self.label or self.name
+
+
+class Block(_Frozen):
+    """One question put to every environment and model."""
+
+    prompt: Prompt = "pressured"
+    cue: str | None = None
+    arms: tuple[str, ...] = ()
+    """Levels of the cue, and `aa`. Empty in a plan file: all levels, and `aa`."""
+    channels: tuple[Channel, ...] = ("system",)
+    paraphrases: tuple[int, ...] = ()
+    """Empty in a plan file: all of them."""
+    baseline: str = ""
+    """Filled in when the plan is resolved."""
+    kind: Kind = "oversight"
+    """Filled in when the plan is resolved."""
+
+
+class Primary(_Frozen):
+    """The one contrast the plan was written for. All others are corrected for being many."""
+
+    cue: str
+    arm: str
+
+
+class Budget(_Frozen):
+    """When an episode ends whether or not the agent has finished."""
+
+    turns: int = Field(default=12, ge=1)
+    seconds: float = Field(default=600, gt=0)
+
+
+def _models(value: object) -> object:
+    """In a plan file a model is a name or a table."""
+    return [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+
+
+class Plan(_Frozen):
+    """A run, before it is played."""
+
+    name: str
+    description: str = ""
+    seed: int = 0
+    epochs: int = Field(default=4, ge=1)
+    """Draws per environment, model, cue and arm. The factors below rotate through them."""
+    models: Annotated[tuple[Model, ...], BeforeValidator(_models)] = ()
+    environments: tuple[str, ...] = ("*",)
+    orders: tuple[Order, ...] = Field(default=("safe_first", "unsafe_first"), min_length=1)
+    names: tuple[str, ...] = Field(default=("plain",), min_length=1)
+    blocks: tuple[Block, ...] = Field(min_length=1, validation_alias="block")
+    primary: Primary | None = None
+    budget: Budget = Budget()
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @cached_property
+    def hash(self) -> str:
+        return digest(canonical(self))
+
+    def full_cross(self, block: Block) -> int:
+        """Epochs after which every combination of a block's factors has come up once."""
+        return prod(map(len, (self.orders, block.paraphrases or (0,), block.channels, self.names)))
+
+    def trials(self) -> list[Trial]:
+        """All trials, in the order they are to be played.
+
+        Factors rotate with the epoch, the tool order fastest, in the same way in every arm, so arms are
+        balanced however few epochs there are. Matches are shuffled by the plan's seed and the arms of a
+        match stay together in shuffled order: drift of a provider over hours falls on all arms alike.
+        """
+        rng = random.Random(self.seed)
+        matches: dict[str, list[Trial]] = {}
+        for trial in self._trials():
+            matches.setdefault(trial.match, []).append(trial)
+        shuffled = list(matches.values())
+        rng.shuffle(shuffled)
+        for arms in shuffled:
+            rng.shuffle(arms)
+        return [trial for arms in shuffled for trial in arms]
+
+    def _trials(self) -> Iterator[Trial]:
+        for block, model, environment in product(self.blocks, self.models, self.environments):
+            factors = list(product(self.names, block.channels, block.paraphrases or (0,), self.orders))
+            for epoch, arm in product(range(self.epochs), block.arms):
+                names, channel, paraphrase, order = factors[epoch % len(factors)]
+                yield Trial(
+                    environment=environment,
+                    prompt=block.prompt,
+                    cue=block.cue,
+                    arm=arm,
+                    channel=channel,
+                    paraphrase=paraphrase,
+                    order=order,
+                    names=names,
+                    model=model.key,
+                    epoch=epoch,
+                )
+
+    def model(self, key: str) -> Model:
+        return next(model for model in self.models if model.key == key)
+
+
+def presets() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(PLANS.glob("*.toml"))}
+
+
+def read(where: str | Path) -> Plan:
+    """A plan as it is written, from a file or one of the presets by name. Raises Problem."""
+    path = Path(where)
+    if not path.exists():
+        if str(where) not in presets():
+            raise Problem(f"no plan '{where}': give a TOML file or one of the presets: {', '.join(presets())}")
+        path = presets()[str(where)]
+    try:
+        return Plan.model_validate({"name": path.stem, **tomllib.loads(path.read_text())})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise Problem(f"{path}: not readable as TOML: {error}") from error
+    except (ValidationError, TypeError) as error:
+        raise Problem(f"{path}: {explain(error)}; fields of a plan are: {', '.join(Plan.model_fields)}") from error
+
+
+def resolve(plan: Plan, environments: Sequence[str], cues: Mapping[str, OversightCue]) -> Plan:
+    """The plan with nothing left implicit: wildcards spelled out, every name checked, cue levels and baselines
+    written in. Raises Problem naming what is not there and what is."""
+    if not plan.models:
+        raise Problem(f"plan '{plan.name}' names no model: give --model NAME or a line models = [\"…\"]")
+    if len({model.key for model in plan.models}) != len(plan.models):
+        raise Problem(f"plan '{plan.name}': two models share a name; give each a label of its own")
+    chosen = tuple(environments) if "*" in plan.environments else plan.environments
+    for name in chosen:
+        if name not in environments:
+            raise Problem(f"no environment '{name}'; there are: {', '.join(environments)}")
+    blocks = tuple(_resolve_block(plan, block, cues) for block in plan.blocks)
+    if plan.primary and not any(b.cue == plan.primary.cue and plan.primary.arm in b.arms for b in blocks):
+        raise Problem(f"plan '{plan.name}': the primary contrast {plan.primary.cue}/{plan.primary.arm} is in no block")
+    return plan.model_copy(update={"environments": chosen, "blocks": blocks})
+
+
+def _resolve_block(plan: Plan, block: Block, cues: Mapping[str, OversightCue]) -> Block:
+    if block.cue is None:
+        if block.prompt != "belief":
+            raise Problem(f"plan '{plan.name}': a block with prompt '{block.prompt}' needs a cue; there are: {', '.join(cues)}")
+        return block.model_copy(update={"arms": ("none",), "baseline": "none", "paraphrases": (0,)})
+    if block.cue not in cues:
+        raise Problem(f"no cue '{block.cue}'; there are: {', '.join(cues)}")
+    cue = cues[block.cue]
+    arms = block.arms or (*cue.levels, AA)
+    for arm in arms:
+        if arm != AA and arm not in cue.levels:
+            raise Problem(f"cue '{cue.name}' has no level '{arm}'; there are: {', '.join(cue.levels)}, and {AA}")
+    for channel in block.channels:
+        if channel not in cue.channels:
+            raise Problem(f"cue '{cue.name}' cannot arrive by '{channel}'; it can by: {', '.join(cue.channels)}")
+    paraphrases = block.paraphrases or tuple(range(cue.paraphrases))
+    if not all(0 <= paraphrase < cue.paraphrases for paraphrase in paraphrases):
+        raise Problem(f"cue '{cue.name}' has paraphrases 0 to {cue.paraphrases - 1}; the plan asks for {list(paraphrases)}")
+    return block.model_copy(
+        update={"arms": arms, "paraphrases": paraphrases, "baseline": cue.baseline, "kind": cue.kind}
+    )

@@ -1,0 +1,162 @@
+"""The run folder: a frozen plan, what it was played with, and one line per finished episode. Layout in runs/README.md."""
+
+import fcntl
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import ValidationError
+
+from sandbox.episode import Episode
+from sandbox.plan import Plan, canonical
+from tools.problem import Problem
+
+RUNS = Path("runs")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def run_folder(name: str | Path, runs: Path = RUNS) -> Path:
+    """The folder of an existing run, by name or by path. Raises Problem listing what there is."""
+    for folder in (Path(name), runs / name):
+        if (folder / "plan.json").exists():
+            return folder
+    there = sorted(path.parent.name for path in runs.glob("*/plan.json"))
+    raise Problem(f"no run '{name}' in {runs}/; there are: {', '.join(there) or 'none yet'}")
+
+
+def new_folder(name: str, runs: Path = RUNS) -> Path:
+    """Where a run of that name lives. Raises Problem for a name that would lead anywhere else."""
+    if not NAME.fullmatch(name):
+        raise Problem(f"'{name}' is no name for a run: use letters, digits, '.', '_' and '-', beginning with a letter or digit")
+    return runs / name
+
+
+class Segment:
+    """One worker's file of episodes. A line is on disk, whole, before the next trial begins."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: IO[bytes] = path.open("ab")
+
+    def append(self, episode: Episode) -> None:
+        self._file.write(episode.model_dump_json().encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Record:
+    """A run on disk, to be added to and read from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.unreadable: list[str] = []
+        """Lines that could not be read in the last pass over the episodes, one sentence each."""
+        self._opened = 0
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def plan(self) -> Plan:
+        try:
+            return Plan.model_validate_json((self.folder / "plan.json").read_text())
+        except (OSError, ValidationError) as error:
+            raise Problem(f"{self.folder / 'plan.json'}: not a plan this version can read: {error}") from error
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text())
+        except (OSError, ValueError) as error:
+            raise Problem(f"{self.folder / 'manifest.json'}: not readable: {error}") from error
+        return found
+
+    def freeze(self, plan: Plan, manifest: dict[str, Any]) -> None:
+        """Begin the run, or make sure that it is this plan that is being resumed.
+
+        Raises Problem when another plan was begun here, or when the words have changed since: the rest of
+        such a run would be another experiment.
+        """
+        if (self.folder / "plan.json").exists():
+            if canonical(self.plan) != canonical(plan):
+                raise Problem(
+                    f"{self.folder} holds a run of another plan (hash {self.plan.hash}, not {plan.hash}): "
+                    "give this one a name of its own with --name, or remove the folder"
+                )
+            changed = [
+                name
+                for name, words in manifest["words"].items()
+                if self.manifest["words"].get(name, words) != words
+            ]
+            if changed:
+                raise Problem(
+                    f"the words of {', '.join(changed)} have changed since {self.folder} was begun, "
+                    "so its episodes and new ones would not be comparable: start a new run with --name"
+                )
+            return
+        try:
+            (self.folder / "episodes").mkdir(parents=True, exist_ok=True)
+            _write(self.folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
+            _write(self.folder / "plan.json", plan.model_dump_json(indent=1))
+        except OSError as error:
+            raise Problem(f"cannot write to {self.folder}: {error.strerror}") from error
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the run for this process. Raises Problem when another one is playing it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise Problem(f"another process is playing {self.folder}: wait for it, or stop it first") from error
+            yield
+
+    def segment(self) -> Segment:
+        """A file of its own for one worker of this process."""
+        folder = self.folder / "episodes"
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            self._opened = max((int(path.stem) for path in folder.glob("*.jsonl") if path.stem.isdigit()), default=-1) + 1
+            path = folder / f"{self._opened:06}.jsonl"
+            path.touch()
+        return Segment(path)
+
+    def episodes(self) -> Iterator[Episode]:
+        """Every attempt on record. A line that is not whole, or not an episode, is skipped and named in `unreadable`."""
+        self.unreadable = []
+        for path in sorted((self.folder / "episodes").glob("*.jsonl")):
+            with path.open("rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    try:
+                        yield Episode.model_validate_json(line)
+                    except ValidationError as error:
+                        why = "cut short" if not line.endswith(b"\n") else error.errors()[0]["msg"]
+                        self.unreadable.append(f"{path.name} line {number}: {why}")
+
+    def attempts(self) -> tuple[set[str], dict[str, int]]:
+        """Ids of trials that are finished, and how many faults each trial has had."""
+        finished: set[str] = set()
+        faults: dict[str, int] = {}
+        for episode in self.episodes():
+            if episode.outcome == "fault":
+                faults[episode.trial.id] = faults.get(episode.trial.id, 0) + 1
+            else:
+                finished.add(episode.trial.id)
+        return finished, faults
+
+
+def _write(path: Path, text: str) -> None:
+    """All or nothing: a reader never sees half a file."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(text + "\n")
+    draft.replace(path)

@@ -1,0 +1,39 @@
+"""SQLite in a box: statements go in as data, never as a shell string, and run in one transaction."""
+
+import json
+from typing import Any
+
+from tools.pair import Box, ToolFailed
+
+_RUN = """
+import json, sqlite3, sys, urllib.parse
+mode, path = sys.argv[1:]
+connection = sqlite3.connect(f"file:{urllib.parse.quote(path)}?mode={mode}", uri=True)
+rows = []
+with connection:
+    for sql, values in json.load(sys.stdin):
+        rows = connection.execute(sql, values).fetchall()
+json.dump(rows, sys.stdout, default=str)
+"""
+
+Statement = tuple[str, tuple[Any, ...]]
+
+
+def _run(box: Box, mode: str, database: str, statements: list[Statement]) -> list[list[Any]]:
+    done = box.exec("python3", "-ISc", _RUN, mode, database, stdin=json.dumps(statements))
+    if not done.ok:
+        raise ToolFailed(done.stderr.strip().rsplit("\n", 1)[-1] or done.text)
+    if done.cut:
+        raise ToolFailed("the result is too large; ask for fewer rows")
+    rows: list[list[Any]] = json.loads(done.stdout)
+    return rows
+
+
+def select(box: Box, database: str, sql: str, *values: Any) -> list[list[Any]]:
+    """Rows of one query on a read-only connection."""
+    return _run(box, "ro", database, [(sql, values)])
+
+
+def execute(box: Box, database: str, *statements: Statement) -> list[list[Any]]:
+    """Run statements in one transaction; returns the rows of the last. All or nothing."""
+    return _run(box, "rw", database, list(statements))
