@@ -60,6 +60,8 @@ class OversightCue(BaseModel):
             raise ValueError(f"every level needs the same number of paraphrases, three or more; found {counts}")
         for index in range(self.paraphrases):
             lengths = {name: len(level.texts[index]) for name, level in self.levels.items()}
+            if not all(lengths.values()):
+                continue  # a level without words is there to show what the presence of words does
             if min(lengths.values()) < (1 - LENGTH_TOLERANCE) * max(lengths.values()):
                 raise ValueError(
                     f"paraphrase {index}: lengths differ by more than {LENGTH_TOLERANCE:.0%}, "

@@ -73,14 +73,20 @@ class Words:
     pressure: str
     question: str
     """Asks for the principle behind the task, without its context: what the model says it believes."""
+    pressured: str | None = None
+    """The whole user's message under pressure, for scenarios whose pressure is not one paragraph more or less."""
 
-    def system_with(self, cue: str) -> str:
-        return fill(self.system, cue)
+    def system_with(self, cue: str, objective: str = "") -> str:
+        """The system prompt. An objective is a paragraph at its end, the same in every arm."""
+        return fill(f"{self.system}\n\n{objective}", cue)
 
     def task_with(self, prompt: Prompt, cue: str) -> str:
-        """The user's message. Neutral and pressured differ by the pressure paragraph alone."""
+        """The user's message. Neutral and pressured differ by the pressure paragraph alone, unless each is a text of
+        its own."""
         if prompt == "belief":
             return self.question
+        if prompt == "pressured" and self.pressured is not None:
+            return fill(self.pressured, cue)
         pressure = self.pressure if prompt == "pressured" else ""
         return fill(self.task.replace(PRESSURE, pressure), cue)
 
@@ -102,6 +108,7 @@ class Environment:
     start: tuple[tuple[str, ...], ...] = ()
     """Commands run in the box before the first turn: services, databases made from seeded files."""
     writable: Mapping[str, str] = field(default_factory=lambda: {"/tmp": "32m", "/srv": "64m"})
+
     @property
     def name(self) -> str:
         return self.folder.name
@@ -113,7 +120,14 @@ class Environment:
 
     @cached_property
     def words(self) -> Words:
-        return Words(*(self._read(f"{name}.md") for name in ("system", "task", "pressure", "question")))
+        own = (self.folder / "pressured.md").exists()
+        return Words(
+            system=self._read("system.md"),
+            task=self._read("task.md"),
+            pressure="" if own else self._read("pressure.md"),
+            question=self._read("question.md"),
+            pressured=self._read("pressured.md") if own else None,
+        )
 
     @cached_property
     def files(self) -> Mapping[str, str]:
@@ -133,7 +147,8 @@ class Environment:
     def digest(self) -> str:
         """Hash of all words and seeded files: two runs with different digests did not pose the same task."""
         hashed = hashlib.sha256()
-        for part in (*vars(self.words).values(), *(text for item in self.files.items() for text in item)):
+        words = [part for part in vars(self.words).values() if part is not None]
+        for part in (*words, *(text for item in self.files.items() for text in item)):
             hashed.update(part.encode() + b"\0")
         for tool in self.tools:
             hashed.update(repr((sorted(tool.names.items()), tool.description, tool.schema())).encode() + b"\0")
@@ -151,10 +166,16 @@ def problems(environment: Environment) -> list[str]:
     found: list[str] = []
     words = environment.words
     where = environment.folder
-    slots = words.system.count(SLOT) + words.task.count(SLOT)
-    if slots != 1:
-        found.append(f"{where}: system.md and task.md together need exactly one {SLOT} slot, found {slots}")
-    if words.task.count(PRESSURE) != 1:
+    tasks = {"task.md": words.task, "pressured.md": words.pressured}
+    for file, task in tasks.items():
+        if task is None:
+            continue
+        slots = words.system.count(SLOT) + task.count(SLOT)
+        if slots != 1:
+            found.append(f"{where}: system.md and {file} together need exactly one {SLOT} slot, found {slots}")
+        if words.pressured is not None and PRESSURE in task:
+            found.append(f"{where / file}: takes no {PRESSURE} slot where pressured.md is a text of its own")
+    if words.pressured is None and words.task.count(PRESSURE) != 1:
         found.append(f"{where / 'task.md'}: needs exactly one {PRESSURE} slot, found {words.task.count(PRESSURE)}")
     for text in (words.pressure, words.question):
         if "{{" in text:
@@ -202,12 +223,15 @@ def load(folder: Path) -> Environment:
     return environment
 
 
+def objectives() -> dict[str, str]:
+    """Stated objectives by name: `objectives/<name>.md`. A factor of its own, never bundled with a cue."""
+    return {path.stem: path.read_text().strip() for path in sorted((HERE / "objectives").glob("*.md"))}
+
+
 def names(*folders: Path) -> dict[str, Path]:
     """Every environment on disk, by name. The folder is the registry."""
     return {
-        path.parent.name: path.parent
-        for folder in (HERE, *folders)
-        for path in sorted(folder.glob("*/scenario.py"))
+        path.parent.name: path.parent for folder in (HERE, *folders) for path in sorted(folder.glob("*/scenario.py"))
     }
 
 

@@ -13,7 +13,7 @@ from langgraph.graph import END, START, StateGraph
 from pydantic import ValidationError
 
 from environments.cue import OversightCue, deliver
-from environments.environment import AnyTool, Effect, Environment
+from environments.environment import AnyTool, Effect, Environment, objectives
 from sandbox.episode import Asked, Called, Closed, Ending, Event, Offered, Opened, Said, Shown, Usage
 from sandbox.plan import Budget, Trial
 from sandbox.policy import Policy, stated
@@ -47,7 +47,10 @@ class Stage:
     @property
     def system(self) -> str | None:
         """None for the belief question, which is asked without any context."""
-        return None if self.trial.prompt == "belief" else self.environment.words.system_with(self._delivery.prompt)
+        if self.trial.prompt == "belief":
+            return None
+        objective = objectives()[self.trial.objective] if self.trial.objective else ""
+        return self.environment.words.system_with(self._delivery.prompt, objective)
 
     @property
     def task(self) -> str:
@@ -173,12 +176,18 @@ def play(stage: Stage, policy: Policy, box: Box | None, budget: Budget, image: s
         since = time.monotonic()
         message = policy.act(state["messages"], schemas)
         said = _said(message, state["turn"], time.monotonic() - since)
-        return {"messages": [message], "asked": said.asked, "events": [said], "ended": None if said.asked else "finished"}
+        return {
+            "messages": [message],
+            "asked": said.asked,
+            "events": [said],
+            "ended": None if said.asked else "finished",
+        }
 
     def execute(state: State) -> dict[str, Any]:
         called = [stage.answer(box, state["turn"], asked) for asked in state["asked"]]
         answers = [
-            ToolMessage(call.result, tool_call_id=call.id, status="error" if call.error else "success") for call in called
+            ToolMessage(call.result, tool_call_id=call.id, status="error" if call.error else "success")
+            for call in called
         ]
         turn = state["turn"] + 1
         late = time.monotonic() - started > budget.seconds

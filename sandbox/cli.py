@@ -14,8 +14,10 @@ import typer
 from tools.problem import Problem
 
 if TYPE_CHECKING:
-    from detectors.finding import Finding
-    from sandbox.plan import Model, Plan
+    import polars as pl
+
+    from detectors.finding import Settings
+    from sandbox.plan import Plan
     from sandbox.record import Record
     from sandbox.run import Progress
 
@@ -28,7 +30,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-PlanFile = Annotated[str, typer.Argument(metavar="PLAN", help="A plan file, or the name of a preset (`honne list plans`).")]
+PlanFile = Annotated[
+    str, typer.Argument(metavar="PLAN", help="A plan file, or the name of a preset (`honne list plans`).")
+]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run, by name or by folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
 RunsDir = Annotated[Path, typer.Option(envvar="HONNE_RUNS_DIR", help="Folder that holds the runs.")]
@@ -38,7 +42,9 @@ Models = Annotated[
 ]
 Options = Annotated[
     list[str] | None,
-    typer.Option("-M", metavar="KEY=VALUE", help="Option of the models, e.g. temperature=1, max_tokens=2000, api_base=URL."),
+    typer.Option(
+        "-M", metavar="KEY=VALUE", help="Option of the models, e.g. temperature=1, max_tokens=2000, api_base=URL."
+    ),
 ]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Draws per cell, instead of the plan's.")]
 Folders = Annotated[
@@ -119,9 +125,7 @@ def plan_command(
     catalogue = Catalogue(tuple(environments or ()))
     resolved = catalogue.resolve(written)
     trials = resolved.trials()
-    calls = sum(
-        1 if trial.prompt == "belief" else _turns(catalogue, trial.environment) for trial in trials
-    )
+    calls = sum(1 if trial.prompt == "belief" else _turns(catalogue, trial.environment) for trial in trials)
     if as_json:
         listed = [trial.model_dump() | {"id": trial.id, "match": trial.match} for trial in trials]
         print(json.dumps({"plan": resolved.name, "hash": resolved.hash, "trials": listed, "calls": calls}))
@@ -151,7 +155,9 @@ def run(
     plan: PlanFile,
     model: Models = None,
     option: Options = None,
-    model_list: Annotated[Path | None, typer.Option(help="A LiteLLM YAML file with a model_list; --model picks from it.")] = None,
+    model_list: Annotated[
+        Path | None, typer.Option(help="A LiteLLM YAML file with a model_list; --model picks from it.")
+    ] = None,
     epochs: Epochs = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Play only the first N trials of the plan.")] = None,
     max_samples: Annotated[int, typer.Option(min=1, max=256, help="Episodes played at a time.")] = 4,
@@ -169,10 +175,9 @@ def run(
     written = _plan(plan, model, option, epochs)
     record = Record(new_folder(name or written.name, runs_dir))
     started = time.monotonic()
-    with _owned(record):
-        runner = prepare(written, Catalogue(tuple(environments or ())), record, model_list)
-        with _display(quiet or as_json) as watch:
-            progress = play_all(runner, max_samples, limit, watch)
+    runner = prepare(written, Catalogue(tuple(environments or ())), record, model_list)
+    with _display(quiet or as_json) as watch:
+        progress = play_all(runner, max_samples, limit, watch)
     final = {
         "run": str(record.folder),
         "planned": progress.planned,
@@ -183,15 +188,6 @@ def run(
     _say(final, as_json, lambda: _summary(progress, record, final["seconds"]))
     if progress.finished < progress.planned:
         raise typer.Exit(1)
-
-
-@contextlib.contextmanager
-def _owned(record: "Record") -> Iterator[None]:
-    try:
-        with record.owned():
-            yield
-    except OSError as error:
-        raise Problem(f"cannot write to {record.folder}: {error.strerror or error}") from error
 
 
 def _summary(progress: "Progress", record: "Record", seconds: object) -> str:
@@ -225,17 +221,24 @@ def _display(quiet: bool) -> Iterator[Callable[["Progress"], None] | None]:
 def detect(
     run: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs, by name or by folder.")],
     seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
+    scopes: Annotated[bool, typer.Option("--scopes", help="Print every domain, environment and channel, too.")] = False,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
     """Compare the arms: shifts with intervals, and everything that speaks for or against them."""
-    found = _findings([_record(name, runs_dir) for name in run], seed)
+    from detectors.detect import detect as detect_in
+
+    records = [_record(name, runs_dir) for name in run]
+    found = detect_in(_readings(records), _settings(records, seed))
     if as_json:
         print(json.dumps([finding.model_dump(mode="json") for finding in found]))
         return
     from sandbox.display import findings_table
 
-    findings_table(found)
+    shown = [each for each in found if scopes or each.scope == "all"]
+    findings_table(shown)
+    if len(shown) < len(found):
+        print(f"{len(found) - len(shown)} more findings, by domain, environment and channel: --scopes prints them")
 
 
 def _record(name: str, runs_dir: Path) -> "Record":
@@ -244,37 +247,46 @@ def _record(name: str, runs_dir: Path) -> "Record":
     return Record(run_folder(name, runs_dir))
 
 
-def _findings(records: "list[Record]", seed: int) -> "list[Finding]":
+def _readings(records: "list[Record]") -> "pl.DataFrame":
     import polars as pl
 
-    from detectors.detect import Settings
-    from detectors.detect import detect as detect_in
     from detectors.report.frames import readings
 
     frames = []
     for record in records:
-        frames.append(readings(record.episodes()))
+        frames.append(readings(record.episodes(), run=record.name))
         for line in record.unreadable:
             print(f"honne: {record.folder}: skipped {line}", file=sys.stderr)
-    return detect_in(pl.concat(frames), Settings(seed=seed))
+    return pl.concat(frames)
+
+
+def _settings(records: "list[Record]", seed: int) -> "Settings":
+    from detectors.finding import Settings
+
+    primary = {record.plan.primary for record in records}
+    return Settings(seed=seed, primary=primary.pop() if len(primary) == 1 else None)
 
 
 @app.command()
 def report(
     run: RunName,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the report; the run's own by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for the report; the run's own by default.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
     """Write report.md and report.html."""
+    from detectors.detect import detect as detect_in
     from detectors.report.pages import write
 
     record = _record(run, runs_dir)
-    found = _findings([record], seed)
+    rows = _readings([record])
+    found = detect_in(rows, _settings([record], seed))
     folder = output or record.folder
     try:
-        paths = write(folder, record.plan, record.manifest, list(record.episodes()), found)
+        paths = write(folder, record.plan, record.manifest, rows, found, record.episodes())
     except OSError as error:
         raise Problem(f"cannot write the report to {folder}: {error.strerror or error}") from error
     _say({"report": [str(path) for path in paths]}, as_json, lambda: "\n".join(f"wrote {path}" for path in paths))
@@ -318,6 +330,49 @@ def list_command(
 
 
 @app.command()
+def check(
+    name: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME…]", help="Environments; all of them by default.")
+    ] = None,
+    environments: Folders = None,
+    as_json: Json = False,
+) -> None:
+    """Put environments through their checks in real boxes: routes, near misses, cues, words."""
+    from sandbox import check as checks
+    from sandbox.leakage import leaks
+    from sandbox.run import Catalogue
+
+    catalogue = Catalogue(tuple(environments or ()))
+    chosen = name or catalogue.environment_names
+    verdicts = []
+    loaded = []
+    for each in chosen:
+        try:
+            environment = catalogue.environment(each)
+        except Problem as problem:
+            verdicts.append(checks.Verdict(each, "reads", False, str(problem)))
+            continue
+        loaded.append(environment)
+        verdicts += checks.check(environment, catalogue.cues)
+    found = leaks(loaded) if len(loaded) > 1 else []
+    verdicts += [
+        checks.Verdict(
+            "all", f"{leak.sees} tell no sides", leak.ok,
+            f"a classifier is right in {leak.accuracy:.0%} ({leak.low:.0%} to {leak.high:.0%}, n = {leak.n})",
+        )
+        for leak in found
+    ]  # fmt: skip
+    if as_json:
+        print(json.dumps([verdict._asdict() for verdict in verdicts]))
+    else:
+        from sandbox.display import verdict_table
+
+        verdict_table(verdicts)
+    if not all(verdict.ok for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what this machine has, what is missing, and how to mend it."""
     from sandbox.doctor import examine
@@ -326,7 +381,10 @@ def doctor(as_json: Json = False) -> None:
     _say(
         [line._asdict() for line in found],
         as_json,
-        lambda: "\n".join(f"{'ok     ' if line.ok else 'missing'} {line.what}: {line.found}" + (f" → {line.fix}" if line.fix else "") for line in found),
+        lambda: "\n".join(
+            f"{'ok     ' if line.ok else 'missing'} {line.what}: {line.found}" + (f" → {line.fix}" if line.fix else "")
+            for line in found
+        ),
     )
     if not all(line.ok for line in found):
         raise typer.Exit(1)

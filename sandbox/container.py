@@ -212,8 +212,7 @@ def open_box(
             api.create_container_config(
                 image,
                 # The runner's source follows on standard input, so that images carry nothing of ours.
-                ["python3", "-ISc", f"import sys; exec(sys.stdin.buffer.read({len(source)}))",
-                 str(limits.seconds)],
+                ["python3", "-ISc", f"import sys; exec(sys.stdin.buffer.read({len(source)}))", str(limits.seconds)],
                 user=USER,
                 stdin_open=True,
                 detach=False,
@@ -255,7 +254,9 @@ def _fill(box: DockerBox, contents: Contents) -> None:
 
 def _remove(container: str | None, connection: Any) -> None:  # Any: docker-py hands out a raw socket or a wrapper
     if connection is not None:
+        # Wrappers of docker-py's hold the socket open beyond close(); shutting it down ends the box's standard input.
         with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
             connection.close()
     if container is not None:
         # auto_remove may be ahead of us: not there (404) and already going (409) are both what we want.
@@ -280,11 +281,14 @@ def build(folder: Path, tag: str) -> str:
     said: list[str] = []
     try:
         # Network "host": package registries are reached as the host reaches them.
-        for step in engine().build(fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True,
-                                   network_mode="host", decode=True):
+        for step in engine().build(
+            fileobj=context, custom_context=True, tag=tag, rm=True, forcerm=True, network_mode="host", decode=True
+        ):
             said.append(str(step.get("error") or step.get("stream") or ""))
             if "error" in step:
-                raise Problem(f"{folder / 'Dockerfile'}: the image did not build: {' '.join(''.join(said[-6:]).split())}")
+                raise Problem(
+                    f"{folder / 'Dockerfile'}: the image did not build: {' '.join(''.join(said[-6:]).split())}"
+                )
     except docker.errors.APIError as error:
         raise Problem(f"{folder / 'Dockerfile'}: the image did not build: {error.explanation or error}") from error
     return image_digest(tag)

@@ -17,6 +17,7 @@ from sandbox.episode import Called, Closed, Episode, Opened, Said
 
 if TYPE_CHECKING:
     from detectors.finding import Finding
+    from sandbox.check import Verdict
     from sandbox.run import Progress
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -50,7 +51,9 @@ def lines(every: float) -> Callable[["Progress"], None]:
         nonlocal last
         if time.monotonic() - last >= every or progress.finished == progress.planned:
             last = time.monotonic()
-            print(f"{_status(progress)}; unsafe so far: {_arms(progress) or 'none decided'}", file=sys.stderr, flush=True)
+            print(
+                f"{_status(progress)}; unsafe so far: {_arms(progress) or 'none decided'}", file=sys.stderr, flush=True
+            )
 
     return watch
 
@@ -81,6 +84,15 @@ def findings_table(findings: "Sequence[Finding]") -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
+def verdict_table(verdicts: "Sequence[Verdict]") -> None:
+    table = Table("environment", "check", "", "seen")
+    for each in verdicts:
+        table.add_row(each.environment, each.check, "ok" if each.ok else "FAIL", Text(inert(each.detail)))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    failed = sum(not each.ok for each in verdicts)
+    print(f"{len(verdicts)} checks, {failed} failed")
+
+
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
@@ -88,7 +100,9 @@ def _number(value: float | None, form: str) -> str:
 def transcript(episode: Episode) -> None:
     console = Console(highlight=False, markup=False)
     trial = episode.trial
-    console.print(f"trial {trial.id}, match {trial.match}, attempt {episode.attempt}: outcome {episode.outcome}", style="bold")
+    console.print(
+        f"trial {trial.id}, match {trial.match}, attempt {episode.attempt}: outcome {episode.outcome}", style="bold"
+    )
     for name, value in trial.model_dump().items():
         console.print(f"  {name}: {value}")
     for event in episode.events:
@@ -96,11 +110,18 @@ def transcript(episode: Episode) -> None:
             case Opened():
                 _part(console, "system", event.system or "(none)")
                 _part(console, "task", event.task)
-                _part(console, "tools", "\n".join(f"{tool.name} [{tool.side or 'neutral'}]: {tool.description}" for tool in event.tools))
+                _part(
+                    console,
+                    "tools",
+                    "\n".join(f"{tool.name} [{tool.side or 'neutral'}]: {tool.description}" for tool in event.tools),
+                )
             case Said():
                 if event.reasoning:
                     _part(console, f"reasoning ({event.reasoning_source}), turn {event.turn}", event.reasoning)
-                asked = "\n".join(f"→ {call.name} {call.raw if call.arguments is None else dict(call.arguments)}" for call in event.asked)
+                asked = "\n".join(
+                    f"→ {call.name} {call.raw if call.arguments is None else dict(call.arguments)}"
+                    for call in event.asked
+                )
                 _part(console, f"model, turn {event.turn}", "\n".join(filter(None, (event.text, asked))))
             case Called():
                 _part(console, f"{event.name}{' (error)' if event.error else ''}", event.result)

@@ -25,12 +25,22 @@ def examine() -> list[Line]:
 
 
 def _python() -> Iterator[Line]:
-    yield Line("Python", sys.version_info >= (3, 11), sys.version.split()[0], "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
+    yield Line(
+        "Python",
+        sys.version_info >= (3, 11),
+        sys.version.split()[0],
+        "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer",
+    )
 
 
 def _disk() -> Iterator[Line]:
     free = shutil.disk_usage(os.getcwd()).free / 1e9
-    yield Line("disk", free > 2, f"{free:.0f} GB free here", "" if free > 2 else "make room: images and records need about 2 GB")
+    yield Line(
+        "disk",
+        free > 2,
+        f"{free:.0f} GB free here",
+        "" if free > 2 else "make room: images and records need about 2 GB",
+    )
 
 
 def _tried(what: str, found: Callable[[], str]) -> Line:
@@ -43,7 +53,12 @@ def _tried(what: str, found: Callable[[], str]) -> Line:
 def _engine() -> Iterator[Line]:
     def found() -> str:
         info = engine().info()
-        secured = [name for option in info.get("SecurityOptions") or [] for name in option.split(",") if name.startswith("name=")]
+        secured = [
+            name
+            for option in info.get("SecurityOptions") or []
+            for name in option.split(",")
+            if name.startswith("name=")
+        ]
         return (
             f"Docker {info['ServerVersion']}, {info['Driver']}, cgroup v{info.get('CgroupVersion', '?')}, "
             f"{info['NCPU']} CPUs, {info['MemTotal'] / 2**30:.0f} GiB, {' '.join(secured) or 'no seccomp'}"

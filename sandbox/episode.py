@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -190,7 +189,7 @@ class Episode(_Frozen):
         parts = [said.reasoning for said in self.said if said.reasoning]
         return "\n\n".join(parts) or None
 
-    @cached_property
+    @property
     def outcome(self) -> OutcomeClass:
         """The outcome class. State decides wherever it shows anything; words only tell kinds of inaction apart."""
         if self.closed.ended == "fault":

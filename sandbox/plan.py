@@ -3,23 +3,25 @@
 import hashlib
 import json
 import random
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_serializer
 
 from environments.cue import Channel, Kind, OversightCue, explain
-from environments.environment import Prompt
+from environments.environment import Prompt, objectives
 from tools.problem import Problem
 
 PLANS = Path(__file__).parent / "plans"
 
 Order = Literal["safe_first", "unsafe_first"]
+SECRET = re.compile(r"key|token$|secret|password|credential", re.IGNORECASE)
+"""Names of options whose values are secrets."""
 AA = "aa"
 """The arm that repeats the baseline: what looks like an effect there is noise."""
 
@@ -56,12 +58,14 @@ class Trial(_Frozen):
     """Name set of the tools."""
     model: str
     epoch: int
+    objective: str | None = None
+    """A stated objective added to the system prompt, in every arm alike; None for none."""
 
-    @cached_property
+    @property
     def id(self) -> str:
         return digest(canonical(self))
 
-    @cached_property
+    @property
     def match(self) -> str:
         """Equal for trials that differ in nothing but the arm: seeds the tool order and joins the arms.
         Matched is not identical: providers sample anew for every call."""
@@ -82,6 +86,15 @@ class Model(_Frozen):
     def key(self) -> str:
         return self.label or self.name
 
+    @property
+    def secrets(self) -> list[str]:
+        """Option values that must not be written anywhere."""
+        return [str(value) for name, value in self.options.items() if SECRET.search(name)]
+
+    @field_serializer("options")
+    def _masked(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: "***" if SECRET.search(name) else value for name, value in options.items()}
+
 
 class Block(_Frozen):
     """One question put to every environment and model."""
@@ -93,6 +106,9 @@ class Block(_Frozen):
     channels: tuple[Channel, ...] = ("system",)
     paraphrases: tuple[int, ...] = ()
     """Empty in a plan file: all of them."""
+    objective: str | None = None
+    """A stated objective, by the name of its file in `environments/objectives`. A second block without one makes
+    the 2 × 2 of objective and monitoring."""
     baseline: str = ""
     """Filled in when the plan is resolved."""
     kind: Kind = "oversight"
@@ -136,7 +152,7 @@ class Plan(_Frozen):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    @cached_property
+    @property
     def hash(self) -> str:
         return digest(canonical(self))
 
@@ -177,6 +193,7 @@ class Plan(_Frozen):
                     names=names,
                     model=model.key,
                     epoch=epoch,
+                    objective=block.objective,
                 )
 
     def model(self, key: str) -> Model:
@@ -222,10 +239,14 @@ def resolve(plan: Plan, environments: Sequence[str], cues: Mapping[str, Oversigh
 def _resolve_block(plan: Plan, block: Block, cues: Mapping[str, OversightCue]) -> Block:
     if block.cue is None:
         if block.prompt != "belief":
-            raise Problem(f"plan '{plan.name}': a block with prompt '{block.prompt}' needs a cue; there are: {', '.join(cues)}")
+            raise Problem(
+                f"plan '{plan.name}': a block with prompt '{block.prompt}' needs a cue; there are: {', '.join(cues)}"
+            )
         return block.model_copy(update={"arms": ("none",), "baseline": "none", "paraphrases": (0,)})
     if block.cue not in cues:
         raise Problem(f"no cue '{block.cue}'; there are: {', '.join(cues)}")
+    if block.objective not in (None, *objectives()):
+        raise Problem(f"no objective '{block.objective}'; there are: {', '.join(objectives())}")
     cue = cues[block.cue]
     arms = block.arms or (*cue.levels, AA)
     for arm in arms:
@@ -236,7 +257,9 @@ def _resolve_block(plan: Plan, block: Block, cues: Mapping[str, OversightCue]) -
             raise Problem(f"cue '{cue.name}' cannot arrive by '{channel}'; it can by: {', '.join(cue.channels)}")
     paraphrases = block.paraphrases or tuple(range(cue.paraphrases))
     if not all(0 <= paraphrase < cue.paraphrases for paraphrase in paraphrases):
-        raise Problem(f"cue '{cue.name}' has paraphrases 0 to {cue.paraphrases - 1}; the plan asks for {list(paraphrases)}")
+        raise Problem(
+            f"cue '{cue.name}' has paraphrases 0 to {cue.paraphrases - 1}; the plan asks for {list(paraphrases)}"
+        )
     return block.model_copy(
         update={"arms": arms, "paraphrases": paraphrases, "baseline": cue.baseline, "kind": cue.kind}
     )

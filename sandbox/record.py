@@ -5,7 +5,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -32,7 +32,9 @@ def run_folder(name: str | Path, runs: Path = RUNS) -> Path:
 def new_folder(name: str, runs: Path = RUNS) -> Path:
     """Where a run of that name lives. Raises Problem for a name that would lead anywhere else."""
     if not NAME.fullmatch(name):
-        raise Problem(f"'{name}' is no name for a run: use letters, digits, '.', '_' and '-', beginning with a letter or digit")
+        raise Problem(
+            f"'{name}' is no name for a run: use letters, digits, '.', '_' and '-', beginning with a letter or digit"
+        )
     return runs / name
 
 
@@ -80,7 +82,7 @@ class Record:
             raise Problem(f"{self.folder / 'manifest.json'}: not readable: {error}") from error
         return found
 
-    def freeze(self, plan: Plan, manifest: dict[str, Any]) -> None:
+    def freeze(self, plan: Plan, manifest: Mapping[str, Any]) -> None:
         """Begin the run, or make sure that it is this plan that is being resumed.
 
         Raises Problem when another plan was begun here, or when the words have changed since: the rest of
@@ -93,9 +95,7 @@ class Record:
                     "give this one a name of its own with --name, or remove the folder"
                 )
             changed = [
-                name
-                for name, words in manifest["words"].items()
-                if self.manifest["words"].get(name, words) != words
+                name for name, words in manifest["words"].items() if self.manifest["words"].get(name, words) != words
             ]
             if changed:
                 raise Problem(
@@ -112,9 +112,13 @@ class Record:
 
     @contextmanager
     def owned(self) -> Iterator[None]:
-        """Hold the run for this process. Raises Problem when another one is playing it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as lock:
+        """Hold the run for this process. Raises Problem when another one is playing it, or it cannot be written."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            opened = (self.folder / "lock").open("w")
+        except OSError as error:
+            raise Problem(f"cannot write to {self.folder}: {error.strerror}") from error
+        with opened as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -126,7 +130,9 @@ class Record:
         folder = self.folder / "episodes"
         folder.mkdir(parents=True, exist_ok=True)
         with self._lock:
-            self._opened = max((int(path.stem) for path in folder.glob("*.jsonl") if path.stem.isdigit()), default=-1) + 1
+            self._opened = (
+                max((int(path.stem) for path in folder.glob("*.jsonl") if path.stem.isdigit()), default=-1) + 1
+            )
             path = folder / f"{self._opened:06}.jsonl"
             path.touch()
         return Segment(path)

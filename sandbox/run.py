@@ -1,5 +1,6 @@
 """Play a plan: trials to workers, episodes to disk, faults to the next attempt."""
 
+import os
 import platform
 import subprocess
 import threading
@@ -20,7 +21,7 @@ from environments.environment import Environment
 from sandbox.agent import Stage, now, play
 from sandbox.container import BASE_IMAGE, Contents, build, image_digest, open_box
 from sandbox.episode import Closed, Episode, Event
-from sandbox.plan import Plan, Trial, digest, resolve
+from sandbox.plan import SECRET, Plan, Trial, digest, resolve
 from sandbox.policy import LiteLLM, Policy, check
 from sandbox.record import Record, Segment
 from sandbox.script import Script
@@ -84,6 +85,7 @@ class Runner:
     catalogue: Catalogue
     images: Mapping[str, str]
     """Environment → image digest, all built before the first trial."""
+    manifest: Mapping[str, Any]
     model_list: Path | None = None
 
     def policy(self, trial: Trial) -> Policy:
@@ -106,10 +108,18 @@ class Runner:
                 for event in play(stage, self.policy(trial), box, self.plan.budget, image):
                     events.append(event)
         except Exception as error:  # a fault is ours, whatever its type: recorded, counted, played again
-            fault = f"{type(error).__name__}: {error}"[:2000]
+            fault = self._redacted(trial, f"{type(error).__name__}: {error}")[:2000]
             seconds = time.monotonic() - started
             events.append(Closed(at=now(), ended="fault", effect=None, fault=fault, seconds=seconds))
         return Episode(trial=trial, attempt=attempt, events=tuple(events))
+
+    def _redacted(self, trial: Trial, text: str) -> str:
+        """A provider may quote the key it was sent. Keys come from the model's options or from the environment."""
+        secrets = self.plan.model(trial.model).secrets
+        secrets += [value for name, value in os.environ.items() if SECRET.search(name) and len(value) >= 8]
+        for secret in secrets:
+            text = text.replace(secret, "***")
+        return text
 
     @contextmanager
     def box(self, stage: Stage, image: str) -> Iterator[Box | None]:
@@ -165,6 +175,8 @@ def manifest(plan: Plan, catalogue: Catalogue, digests: Mapping[str, str]) -> di
     used = {block.cue for block in plan.blocks if block.cue}
     words = {f"environment {name}": catalogue.environment(name).digest for name in plan.environments}
     words |= {f"cue {name}": digest(cues[name].model_dump_json()) for name in sorted(used)}
+    stated = {block.objective for block in plan.blocks if block.objective}
+    words |= {f"objective {name}": digest(environment.objectives()[name]) for name in sorted(stated)}
     packages = ("honne", "langgraph", "langchain-core", "litellm", "docker", "pydantic", "polars")
     return {
         "begun": now(),
@@ -191,20 +203,29 @@ def _commit() -> str | None:
 
 
 def prepare(plan: Plan, catalogue: Catalogue, record: Record, model_list: Path | None = None) -> Runner:
-    """Check everything that can be wrong before the first trial. Raises Problem."""
+    """Check everything that can be wrong before the first trial, and build the images. Raises Problem."""
     plan = catalogue.resolve(plan)
     for model in plan.models:
         check(model, model_list)
     digests = images(plan, catalogue)
-    record.freeze(plan, manifest(plan, catalogue, digests))
-    return Runner(plan, record, catalogue, digests, model_list)
+    return Runner(plan, record, catalogue, digests, manifest(plan, catalogue, digests), model_list)
 
 
-def run(runner: Runner, workers: int, limit: int | None = None, watch: Callable[[Progress], None] | None = None) -> Progress:
+def run(
+    runner: Runner, workers: int, limit: int | None = None, watch: Callable[[Progress], None] | None = None
+) -> Progress:
     """Play what is still missing. The first interrupt lets running episodes finish, the second stops at once.
 
     Trials that fault are played again, up to ATTEMPTS times here, and again by the next run.
     """
+    with runner.record.owned():
+        runner.record.freeze(runner.plan, runner.manifest)
+        return _play_missing(runner, workers, limit, watch)
+
+
+def _play_missing(
+    runner: Runner, workers: int, limit: int | None, watch: Callable[[Progress], None] | None
+) -> Progress:
     finished, faults = runner.record.attempts()
     planned = runner.plan.trials()[:limit]
     waiting = [trial for trial in planned if trial.id not in finished]

@@ -32,7 +32,9 @@ print(json.dumps({"segments": len(old), "freed": freed}))
 
 
 class Before(Arguments):
-    before: str = Field(description="Month, as YYYY-MM. Segments older than this month are dealt with.", pattern=r"^\d{4}-\d\d$")
+    before: str = Field(
+        description="Month, as YYYY-MM. Segments older than this month are dealt with.", pattern=r"^\d{4}-\d\d$"
+    )
 
 
 def _segments(box: Box, how: str, before: str) -> str:

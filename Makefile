@@ -1,0 +1,25 @@
+# The two commands of the README, and what they are made of.
+.PHONY: setup demo test lint check bench
+
+setup:  ## Python environment, Docker engine, base image; nothing to do when they are there
+	@./sandbox/setup
+
+demo: setup  ## Play the demo plan in real containers, detect, and write its report
+	@.venv/bin/honne run demo
+	@.venv/bin/honne detect demo
+	@.venv/bin/honne report demo
+
+test: setup lint  ## Every test, the ones that need containers and a browser included
+	@.venv/bin/pytest
+
+lint: setup
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+check: setup  ## Put every environment through its checks in real boxes
+	@.venv/bin/honne check
+
+lock:  ## Write requirements.lock anew from pyproject.toml, with hashes and without an index's address
+	@.venv/bin/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url \
+		--python-version 3.11 --upgrade --quiet -o requirements.lock
