@@ -1,0 +1,2 @@
+#!/bin/sh
+exec psql --quiet --file=/srv/sql/figures.sql shop
