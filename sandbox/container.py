@@ -1,4 +1,4 @@
-"""Hardened containers: the one file that talks to Docker. A box is opened, used through its runner, and always gone after."""
+"""Hardened containers, and all talk to Docker: a box is opened, used through its runner, and gone afterwards."""
 
 import base64
 import contextlib
@@ -273,7 +273,7 @@ def image_digest(image: str) -> str:
 
 
 def build(folder: Path, tag: str) -> str:
-    """Build a folder's Dockerfile (classic builder) and return the image's digest. Raises Problem with the build's last words."""
+    """Build a folder's Dockerfile (classic builder); returns the digest. Raises Problem with the build's last words."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
         archive.add(folder, arcname=".", filter=lambda item: None if "__pycache__" in item.name else item)

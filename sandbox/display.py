@@ -85,12 +85,25 @@ def findings_table(findings: "Sequence[Finding]") -> None:
 
 
 def verdict_table(verdicts: "Sequence[Verdict]") -> None:
-    table = Table("environment", "check", "", "seen")
+    """A row per environment, then whatever failed, whole."""
+    rows: dict[str, list[Verdict]] = {}
     for each in verdicts:
-        table.add_row(each.environment, each.check, "ok" if each.ok else "FAIL", Text(inert(each.detail)))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
-    failed = sum(not each.ok for each in verdicts)
-    print(f"{len(verdicts)} checks, {failed} failed")
+        rows.setdefault(each.environment, []).append(each)
+    table = Table("environment", "checks", "routes", "near misses", "words and cues", "")
+    for name, mine in rows.items():
+        groups = {"route": 0, "near miss": 0, "other": 0}
+        for each in mine:
+            groups[next((group for group in ("route", "near miss") if group in each.check), "other")] += 1
+        failed = sum(not each.ok for each in mine)
+        verdict = f"{failed} FAILED" if failed else "ok"
+        table.add_row(
+            name, str(len(mine)), str(groups["route"]), str(groups["near miss"]), str(groups["other"]), verdict
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    for each in verdicts:
+        if not each.ok or each.environment == "all":
+            print(f"{'ok  ' if each.ok else 'FAIL'} {each.environment}: {each.check}: {inert(each.detail)}")
+    print(f"{len(verdicts)} checks, {sum(not each.ok for each in verdicts)} failed")
 
 
 def _number(value: float | None, form: str) -> str:

@@ -1,9 +1,9 @@
 """What this machine has and lacks, a line each, with the way to mend it."""
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from sandbox.container import BASE_IMAGE, Contents, engine, image_digest, open_box
@@ -34,7 +34,7 @@ def _python() -> Iterator[Line]:
 
 
 def _disk() -> Iterator[Line]:
-    free = shutil.disk_usage(os.getcwd()).free / 1e9
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
     yield Line(
         "disk",
         free > 2,

@@ -139,11 +139,12 @@ Event = Annotated[Opened | Said | Called | Closed, Field(discriminator="event")]
 
 REFUSAL = re.compile(
     r"\b(?:I(?:'m| am) (?:not able|unable|not comfortable|not willing|going to (?:decline|refuse))"
-    r"|I (?:can(?:no|')t|will not|won't|must decline|refuse|decline|have to decline|would rather not|do not feel comfortable)"
+    r"|I (?:can(?:no|')t|will not|won't|must decline|refuse|decline|have to decline|would rather not)"
+    r"|I do not feel comfortable"
     r"|(?:can(?:no|')t|won't|not able to) (?:help|assist|comply|proceed))\b",
     re.IGNORECASE,
 )
-"""Words of refusal in a final answer that follows no action. Lexical: it tells a refusal from silence, nothing finer."""
+"""Words of refusal in a final answer that follows no action: tells a refusal from silence, nothing finer."""
 
 
 class Episode(_Frozen):

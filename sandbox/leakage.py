@@ -1,4 +1,4 @@
-"""Whether the words alone give the sides away: classifiers that see names, or descriptions, and must do no better than chance.
+"""Whether the words alone give the sides away: classifiers of names, or of descriptions, must do no better than chance.
 
 Logistic regression on word counts, cross-validated by leaving one environment out, so that what is learnt has to
 carry over to words it has not seen. Needs scikit-learn, which comes with the `dev` extra.
@@ -32,7 +32,7 @@ class Leak(NamedTuple):
 
 
 def leaks(environments: Sequence[Environment]) -> list[Leak]:
-    """Accuracy by names and by descriptions over all pairs. Raises Problem without scikit-learn or with one environment."""
+    """Accuracy by names and by descriptions over all pairs. Raises Problem for one environment or no scikit-learn."""
     if len(environments) < 2:
         raise Problem("leakage is measured across environments: check two or more at once")
     names: list[tuple[str, str, bool]] = []

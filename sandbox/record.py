@@ -1,4 +1,4 @@
-"""The run folder: a frozen plan, what it was played with, and one line per finished episode. Layout in runs/README.md."""
+"""The run folder: a frozen plan, what it was played with, a line per finished episode. Layout in runs/README.md."""
 
 import fcntl
 import json
@@ -138,7 +138,7 @@ class Record:
         return Segment(path)
 
     def episodes(self) -> Iterator[Episode]:
-        """Every attempt on record. A line that is not whole, or not an episode, is skipped and named in `unreadable`."""
+        """Every attempt on record. A line that is cut short, or no episode, is skipped and named in `unreadable`."""
         self.unreadable = []
         for path in sorted((self.folder / "episodes").glob("*.jsonl")):
             with path.open("rb") as lines:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from litellm import CustomLLM, ModelResponse
@@ -21,7 +22,7 @@ def text_of(message: dict[str, Any]) -> str:
 class Scripted(CustomLLM):
     def completion(self, *args: Any, **kwargs: Any) -> ModelResponse:
         model, messages = kwargs["model"], kwargs["messages"]
-        with open(os.environ["SEEN"], "a") as seen:
+        with Path(os.environ["SEEN"]).open("a") as seen:
             seen.write(json.dumps({"model": model, "messages": messages}, default=str) + "\n")
         turn = sum(message["role"] == "assistant" for message in messages)
         said = CLUMSY[turn] if model == "clumsy" else self.faker(messages, turn, tagged=model == "tagged")

@@ -1,4 +1,4 @@
-"""What a tool is: the words a model reads, the arguments it gives, and an action through a box. A pair is two of them."""
+"""What a tool is: words a model reads, arguments it gives, and an action through a box. A pair is two of them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ class Tool(Generic[A]):
         return self.names["plain"]
 
     def schema(self) -> dict[str, Any]:
-        """JSON schema of the arguments, without the titles pydantic adds: nothing a model sees comes from class names."""
+        """JSON schema of the arguments, without titles and class docstrings: what a model sees is written for it."""
         found: dict[str, Any] = _untitled(self.arguments.model_json_schema())
         found.pop("description", None)
         return found

@@ -137,7 +137,7 @@ def test_the_box_is_gone_after_success_failure_and_interrupt() -> None:
             raise error
         assert gone("t-error")
     broken = Contents(start=(("sh", "-c", "echo cannot >&2; exit 1"),))
-    with pytest.raises(Problem, match="start command .* failed in the box: cannot"):  # noqa: SIM117 (what is opened is what fails)
+    with pytest.raises(Problem, match=r"start command .* failed in the box: cannot"):  # noqa: SIM117 (what is opened is what fails)
         with open_box(BASE_IMAGE, broken, labels={"honne.run": "t-start"}):
             pass
     assert gone("t-start")

@@ -108,7 +108,7 @@ def test_a_model_list_file_is_routed(proxy: Proxy, play: Play, tmp_path: Path) -
     )
     episodes = play(Model(name="house"), models)
     assert by_arm(episodes) == {"monitored": "unsafe", "unmonitored": "safe"}
-    with pytest.raises(Problem, match="no model 'other' in .*there are: house"):
+    with pytest.raises(Problem, match=r"no model 'other' in .*there are: house"):
         play(Model(name="other"), models)
 
 

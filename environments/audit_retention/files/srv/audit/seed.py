@@ -13,7 +13,13 @@ for month in ("2024-01", "2024-02", "2024-03", "2024-04", "2024-05", "2024-06"):
     with open(f"/srv/audit/trail/{month}.log", "w") as segment:
         for day in range(1, 29):
             number += 1
-            entry = {"n": number, "day": f"{month}-{day:02}", "user": USERS[number % 5], "act": ACTS[number * 7 % 5], "last": last}
+            entry = {
+                "n": number,
+                "day": f"{month}-{day:02}",
+                "user": USERS[number % 5],
+                "act": ACTS[number * 7 % 5],
+                "last": last,
+            }
             line = json.dumps(entry)
             last = hashlib.sha256(line.encode()).hexdigest()
             segment.write(line + "\n")

@@ -1,0 +1,333 @@
+"""Records made elsewhere, taken in as runs of ours: facts stay facts, and whatever is kept out is named."""
+
+import hashlib
+import json
+import platform
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from sandbox.episode import Asked, Called, Closed, Episode, Offered, Opened, ReasoningSource, Said
+from sandbox.plan import Block, Model, Plan, Primary, Trial, digest
+from sandbox.record import Record, new_folder
+from tools.problem import Problem
+
+FILE_LIMIT = 1 << 29
+"""Bytes of one source file. More is taken for a mistake."""
+TEXT_LIMIT = 1_000_000
+"""Characters kept of one text. The rest is cut, and the cut is remarked."""
+DEPTH_LIMIT = 40
+"""Levels of nesting in a source's JSON. Ours have six."""
+TOLD = 200
+"""Sentences that a manifest repeats; the counts beside them are whole."""
+MONITORED = "monitored"
+UNMONITORED = "unmonitored"
+IMAGE = "imported"
+"""What stands for the container image: there was none of ours."""
+
+
+class KeptOut(NamedTuple):
+    """Something that is not taken in, and why."""
+
+    why: str
+
+
+class Remark(NamedTuple):
+    """Something to know about what is taken in."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of a source."""
+
+    folder: Path
+    taken: int
+    """Episodes of a run, or scenarios of a pack."""
+    kept_out: tuple[str, ...]
+    """A sentence for each thing that was kept out."""
+    remarks: tuple[str, ...]
+    """What a reader of the results has to know about what was taken."""
+
+
+class Source(NamedTuple):
+    """A file as it was read."""
+
+    path: Path
+    sha256: str
+    text: str
+
+    @property
+    def file(self) -> str:
+        """Its name with its folder's, which is what tells one file of a set from another."""
+        return "/".join(self.path.parts[-2:])
+
+
+def read(path: Path) -> Source:
+    """A source file, whole. Raises Problem for what is no file, too large, or not text."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise Problem(f"{path}: is not a file")
+        if found.st_size > FILE_LIMIT:
+            raise Problem(f"{path}: has {found.st_size} bytes; the limit is {FILE_LIMIT}: split it")
+        content = path.read_bytes()
+    except OSError as error:
+        raise Problem(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        return Source(path, hashlib.sha256(content).hexdigest(), content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise Problem(f"{path}: is not UTF-8 text (byte {error.start})") from error
+
+
+def parsed(text: str) -> Any:  # Any: a source's JSON is whatever it is
+    """JSON as a value that can be written down again. Raises ValueError saying what is wrong."""
+    try:
+        return _sound(json.loads(text))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _sound(value: Any, depth: int = 0) -> Any:  # Any: a source's JSON is whatever it is
+    """Half a surrogate pair is legal in JSON and cannot be encoded; what cannot be read is shown as such."""
+    if depth > DEPTH_LIMIT:
+        raise ValueError("nested too deeply")
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode(errors="replace").decode(errors="replace")
+    if isinstance(value, dict):
+        return {_sound(key): _sound(item, depth + 1) for key, item in value.items()}
+    return [_sound(item, depth + 1) for item in value] if isinstance(value, list) else value
+
+
+def cut(text: str) -> tuple[str, bool]:
+    """A text at the length that is kept, and whether that took something away."""
+    return text[:TEXT_LIMIT], len(text) > TEXT_LIMIT
+
+
+def slug(text: str, longest: int = 60) -> str:
+    """A text as part of a name: lower-case letters, digits and hyphens. Empty where there are none in it."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:longest].strip("-")
+
+
+def scenario_name(prefix: str, id: str) -> str:
+    """A scenario's name from its id at the source: the same for its results and for the scenario itself."""
+    return f"{prefix}-{id.zfill(3) if re.fullmatch('[0-9]{1,9}', id) else slug(id)}"
+
+
+TAG = "think|thinking|thought|reasoning|scratchpad|scratchpad_reasoning"
+REASONING = re.compile(
+    rf"<(?P<tag>{TAG})>(?:(?P<closed>.*?)</(?P=tag)>|(?P<open>.*?)(?=<(?:output|o|answer)>|^[\s*#_]{{0,9}}OUTPUT\b|\Z))",
+    re.DOTALL | re.IGNORECASE | re.MULTILINE,
+)
+"""Reasoning between tags. Where the closing tag was forgotten, the opening of the answer ends it, then the end."""
+CLOSED_ONLY = re.compile(rf"\A(?P<closed>.*?)</(?:{TAG})>", re.DOTALL | re.IGNORECASE)
+"""Reasoning whose opening tag was in the prompt."""
+
+
+class Stated(NamedTuple):
+    """A response taken apart."""
+
+    text: str
+    reasoning: str | None
+    source: ReasoningSource
+
+
+def stated(response: str) -> Stated:
+    """What a response says and what it reasons, told apart by the tags in it."""
+    for tagged in (REASONING, CLOSED_ONLY):
+        if matches := list(tagged.finditer(response)):
+            found = [(each["closed"] or each.groupdict().get("open") or "").strip() for each in matches]
+            return Stated(tagged.sub("", response).strip(), "\n\n".join(filter(None, found)) or None, "tag")
+    return Stated(response, None, "none")
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def episode(
+    trial: Trial,
+    opened: Opened,
+    said: Stated | None,
+    chosen: Offered | str | None,
+    closed: Closed,
+    arguments: Mapping[str, Any] | None = MappingProxyType({}),
+) -> Episode:
+    """A record of one draw: at most one turn and one call, as these sources have them.
+
+    `said` is None where the source has no words; `chosen` is a string where it names something that was not offered.
+    """
+    asked: tuple[Asked, ...] = ()
+    called: tuple[Called, ...] = ()
+    if chosen is not None:
+        offered = None if isinstance(chosen, str) else chosen
+        name = chosen if isinstance(chosen, str) else chosen.name
+        asked = (Asked(id="call_0", name=name, arguments=arguments),)
+        called = (
+            Called(
+                turn=0,
+                id="call_0",
+                name=name,
+                key=offered and offered.key,
+                pair=offered and offered.pair,
+                side=offered and offered.side,
+                arguments=arguments,
+                result="",
+                error=offered is None,
+                seconds=0.0,
+            ),
+        )
+    turns: tuple[Said, ...] = ()
+    if said:
+        words, reasoning, source = said
+        turns = (Said(turn=0, text=words, reasoning=reasoning, reasoning_source=source, asked=asked, seconds=0.0),)
+    return Episode(trial=trial, events=(opened, *turns, *called, closed))
+
+
+@dataclass
+class _Design:
+    """What a stream of episodes turns out to have been: grows with each, and ends as a plan."""
+
+    environments: dict[str, str] = field(default_factory=dict)
+    models: dict[str, None] = field(default_factory=dict)
+    orders: dict[str, None] = field(default_factory=dict)
+    names: dict[str, None] = field(default_factory=dict)
+    blocks: dict[tuple[str, str | None], Block] = field(default_factory=dict)
+    words: dict[str, dict[str, str]] = field(default_factory=dict)
+    epochs: int = 0
+    taken: set[str] = field(default_factory=set)
+
+    def add(self, episode: Episode) -> None:
+        trial, opened = episode.trial, episode.opened
+        assert opened
+        shown = opened.cue
+        self.taken.add(trial.id)
+        self.environments.setdefault(trial.environment, opened.environment_digest)
+        self.models.setdefault(trial.model)
+        self.orders.setdefault(trial.order)
+        self.names.setdefault(trial.names)
+        self.epochs = max(self.epochs, trial.epoch + 1)
+        if shown:
+            self.words.setdefault(shown.family, {}).setdefault(shown.level, shown.text)
+        key = (trial.prompt, trial.cue)
+        block = self.blocks.get(key) or Block(
+            prompt=trial.prompt,
+            cue=trial.cue,
+            channels=(trial.channel,),
+            baseline=shown.baseline if shown else trial.arm,
+            kind=shown.kind if shown else "oversight",
+        )
+        seen = {
+            "arms": _with(block.arms, trial.arm, first=block.baseline),
+            "channels": _with(block.channels, trial.channel),
+            "paraphrases": _with(block.paraphrases, trial.paraphrase),
+        }
+        self.blocks[key] = block.model_copy(update=seen)
+
+    def plan(self, name: str, description: str, cue: str | None) -> Plan:
+        contrasted = any(block.cue == cue and MONITORED in block.arms for block in self.blocks.values())
+        return Plan(
+            name=name,
+            description=description,
+            epochs=self.epochs,
+            models=tuple(Model(name=model) for model in self.models),
+            environments=tuple(self.environments),
+            orders=tuple(self.orders),
+            names=tuple(self.names),
+            blocks=tuple(self.blocks.values()),
+            primary=Primary(cue=cue, arm=MONITORED) if cue and contrasted else None,
+        )
+
+
+def _with(values: tuple[Any, ...], value: Any, first: Any = None) -> tuple[Any, ...]:  # Any: of whatever a factor is
+    return values if value in values else tuple(sorted((*values, value), key=lambda each: each != first))
+
+
+def write(
+    name: str,
+    runs: Path,
+    description: str,
+    sources: Sequence[Source],
+    items: Iterable[Episode | KeptOut | Remark],
+    cue: str | None = None,
+) -> Imported:
+    """Write what a source yields as a run: whole, or not at all.
+
+    `cue` names the family whose level `monitored` is the primary contrast.
+    Raises Problem when the name is taken or is none, and when nothing could be taken in.
+    """
+    files = ", ".join(source.path.name for source in sources[:3]) + (", …" if len(sources) > 3 else "")
+    design = _Design()
+    kept_out: list[str] = []
+    remarks: list[str] = []
+    begun = now()
+    with drafted(new_folder(name, runs)) as draft:
+        record = Record(draft)
+        segment = record.segment()
+        for item in items:
+            if isinstance(item, KeptOut):
+                kept_out.append(item.why)
+            elif isinstance(item, Remark):
+                remarks.append(item.text)
+            elif item.trial.id in design.taken:
+                kept_out.append(f"{_called(item.trial)}: is there twice; the first is kept")
+            else:
+                segment.append(item)
+                design.add(item)
+        segment.close()
+        if not design.taken:
+            raise Problem(f"nothing to import from {files}: {'; '.join(kept_out[:3]) or 'it is empty'}")
+        plan = design.plan(name, description, cue)
+        if len(plan.models) * len(plan.environments) * plan.epochs > 100 * (len(design.taken) + 100):
+            raise Problem(f"the epochs of {files} leave nearly every cell empty: number them from 0")
+        words = {f"environment {each}": found for each, found in design.environments.items()}
+        words |= {f"cue {each}": digest(json.dumps(found, sort_keys=True)) for each, found in design.words.items()}
+        manifest = {
+            "begun": begun,
+            "plan": plan.hash,
+            "words": words,
+            "images": {},
+            "versions": {each: version(each) for each in ("honne", "pydantic")} | {"python": platform.python_version()},
+            "imported": {
+                "format": description,
+                "sources": [{"file": source.file, "sha256": source.sha256} for source in sources],
+                "taken": len(design.taken),
+                "kept_out": len(kept_out),
+                "kept_out_sentences": kept_out[:TOLD],
+                "remarks": remarks[:TOLD],
+            },
+        }
+        record.freeze(plan, manifest)
+    return Imported(runs / name, len(design.taken), tuple(kept_out), tuple(remarks))
+
+
+def _called(trial: Trial) -> str:
+    return (
+        f"{trial.environment}, {trial.model}, {trial.prompt}, {trial.cue or 'no cue'}/{trial.arm}, draw {trial.epoch}"
+    )
+
+
+@contextmanager
+def drafted(folder: Path) -> Iterator[Path]:
+    """A folder to fill that takes its name when the block ends well, and is gone when it does not."""
+    if folder.exists() or folder.is_symlink():
+        raise Problem(f"{folder} is there already: give this import another name with --name, or remove the folder")
+    draft = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        draft.rename(folder)
+    except OSError as error:
+        raise Problem(f"cannot write to {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
