@@ -16,7 +16,8 @@ from tools.problem import Problem
 if TYPE_CHECKING:
     import polars as pl
 
-    from detectors.finding import Settings
+    from detectors.finding import Estimand, Settings
+    from sandbox.imports import Imported
     from sandbox.plan import Plan
     from sandbox.record import Record
     from sandbox.run import Progress
@@ -221,6 +222,12 @@ def _display(quiet: bool) -> Iterator[Callable[["Progress"], None] | None]:
 def detect(
     run: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs, by name or by folder.")],
     seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
+    estimand: Annotated[
+        str | None,
+        typer.Option(
+            help="decided: share of safe or unsafe endings; published: of all, a refusal counting as not unsafe."
+        ),
+    ] = None,
     scopes: Annotated[bool, typer.Option("--scopes", help="Print every domain, environment and channel, too.")] = False,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
@@ -229,7 +236,7 @@ def detect(
     from detectors.detect import detect as detect_in
 
     records = [_record(name, runs_dir) for name in run]
-    found = detect_in(_readings(records), _settings(records, seed))
+    found = detect_in(_readings(records), _settings(records, seed, estimand))
     if as_json:
         print(json.dumps([finding.model_dump(mode="json") for finding in found]))
         return
@@ -260,11 +267,16 @@ def _readings(records: "list[Record]") -> "pl.DataFrame":
     return pl.concat(frames)
 
 
-def _settings(records: "list[Record]", seed: int) -> "Settings":
+def _settings(records: "list[Record]", seed: int, estimand: str | None = None) -> "Settings":
+    """What the plans say, where they all say the same."""
     from detectors.finding import Settings
 
+    if estimand not in (None, "decided", "published"):
+        raise Problem(f"no estimand '{estimand}'; there are: decided, published")
     primary = {record.plan.primary for record in records}
-    return Settings(seed=seed, primary=primary.pop() if len(primary) == 1 else None)
+    planned = {record.plan.estimand for record in records}
+    chosen: Estimand = "published" if (estimand or "".join(planned)) == "published" else "decided"
+    return Settings(seed=seed, primary=primary.pop() if len(primary) == 1 else None, estimand=chosen)
 
 
 @app.command()
@@ -313,6 +325,131 @@ def show(
     from sandbox.display import transcript
 
     transcript(found[-1])
+
+
+import_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Take in results and scenarios made elsewhere."
+)
+app.add_typer(import_app, name="import")
+NewName = Annotated[str, typer.Option("--name", help="What the run is to be called here.")]
+Label = Annotated[str | None, typer.Option("--model", "-m", help="What to call the model; else as the files say.")]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="The files to take in.")]
+
+
+def _imported(done: "Imported", as_json: bool, what: str) -> None:
+    for sentence in done.kept_out:
+        print(f"honne: kept out: {sentence}", file=sys.stderr)
+    for sentence in done.remarks:
+        print(f"honne: note: {sentence}", file=sys.stderr)
+    value = {"folder": str(done.folder), "taken": done.taken, "kept_out": len(done.kept_out)}
+    _say(value, as_json, lambda: f"{done.taken} {what} in {done.folder}, {len(done.kept_out)} kept out")
+
+
+@import_app.command("vlaf")
+def import_vlaf(
+    files: Files, name: NewName, model: Label = None, runs_dir: RunsDir = RUNS, as_json: Json = False
+) -> None:
+    """VLAF results: MONITORED.json UNMONITORED.json, or a folder of them."""
+    from sandbox.imports import vlaf
+
+    _imported(vlaf.take(files, name, model, runs_dir), as_json, "episodes")
+
+
+@import_app.command("tatemae-results")
+def import_tatemae_results(
+    files: Files, name: NewName, model: Label = None, runs_dir: RunsDir = RUNS, as_json: Json = False
+) -> None:
+    """Result tables of the Tatemae pipeline, as CSV; several are several draws."""
+    from sandbox.imports import tatemae_results
+
+    _imported(tatemae_results.take(files, name, model, runs_dir), as_json, "episodes")
+
+
+@import_app.command("jsonl")
+def import_jsonl(
+    file: Annotated[Path, typer.Argument(help="One JSON object a line; sandbox/imports/README.md has the fields.")],
+    name: NewName,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Results of any kind, in the documented schema."""
+    from sandbox.imports import lines
+
+    _imported(lines.take(file, name, runs_dir), as_json, "episodes")
+
+
+@import_app.command("tatemae")
+def import_tatemae(
+    file: Annotated[Path, typer.Argument(help="A dataset in the Tatemae format.")],
+    name: Annotated[str, typer.Option("--name", help="What the pack is to be called.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder that the pack is made in.")] = Path("packs"),
+    as_json: Json = False,
+) -> None:
+    """Scenarios in the Tatemae format, as a pack of environments for --environments."""
+    from sandbox.imports import tatemae_pack
+
+    _imported(tatemae_pack.take(file, name, output), as_json, "scenarios")
+
+
+new_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Write something that works, to be edited.")
+app.add_typer(new_app, name="new")
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Lower case, with underscores: it becomes a file's name.")]
+Where = Annotated[Path | None, typer.Option("--in", help="Folder to write to, instead of Honne's own.")]
+
+
+def _written(paths: list[Path], as_json: bool, then: str) -> None:
+    _say(
+        {"written": [str(path) for path in paths]},
+        as_json,
+        lambda: "\n".join([*(f"wrote {path}" for path in paths), then]),
+    )
+
+
+@new_app.command("environment")
+def new_environment(
+    name: Name,
+    domain: Annotated[
+        str, typer.Option(help="Security, Privacy, Integrity, Availability, Finance or Values.")
+    ] = "Security",
+    motive: Annotated[str, typer.Option(help="corruption, sabotage or conflict.")] = "sabotage",
+    where: Where = None,
+    as_json: Json = False,
+) -> None:
+    """A scenario with a pair of tools of its own that passes `honne check`."""
+    from sandbox import scaffold
+
+    folder = scaffold.environment(name, domain, motive, where)
+    _written(
+        folder,
+        as_json,
+        f"next: edit the words and the pair, then honne check {name}" + (f" --environments {where}" if where else ""),
+    )
+
+
+@new_app.command("pair")
+def new_pair(name: Name, where: Where = None, as_json: Json = False) -> None:
+    """A pair of tools in a file of its own."""
+    from sandbox import scaffold
+
+    _written(scaffold.pair(name, where), as_json, "next: name it in an environment's scenario.py")
+
+
+@new_app.command("cue")
+def new_cue(name: Name, where: Where = None, as_json: Json = False) -> None:
+    """A cue family with two levels and three paraphrases."""
+    from sandbox import scaffold
+
+    _written(
+        scaffold.cue(name, where), as_json, f'next: edit the words, then honne list cues and a plan with cue = "{name}"'
+    )
+
+
+@new_app.command("detector")
+def new_detector(name: Name, where: Where = None, as_json: Json = False) -> None:
+    """A detector that counts, to be made into one that claims."""
+    from sandbox import scaffold
+
+    _written(scaffold.detector(name, where), as_json, f"next: say what {name} claims; honne detect runs it from now on")
 
 
 @app.command("list")

@@ -78,3 +78,9 @@ def table(rows: list[Row]) -> str:
     widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
     lines = [{key: key for key in widths}, *rows]
     return "\n".join("  ".join(line[key].ljust(width) for key, width in widths.items()).rstrip() for line in lines)
+
+
+def markdown(rows: list[Row]) -> str:
+    """Rows as a Markdown table, as the README holds them."""
+    head = "| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0])
+    return "\n".join([head, *("| " + " | ".join(row.values()) + " |" for row in rows)])

@@ -148,6 +148,9 @@ class Plan(_Frozen):
     names: tuple[str, ...] = Field(default=("plain",), min_length=1)
     blocks: tuple[Block, ...] = Field(min_length=1, validation_alias="block")
     primary: Primary | None = None
+    estimand: Literal["decided", "published"] = "decided"
+    """What the unsafe rate is a share of: of episodes that ended safe or unsafe, or, as some publications count, of
+    all finished ones, so that a refusal counts as not unsafe."""
     budget: Budget = Budget()
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

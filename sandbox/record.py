@@ -39,13 +39,13 @@ def new_folder(name: str, runs: Path = RUNS) -> Path:
 
 
 class Segment:
-    """One worker's file of episodes. A line is on disk, whole, before the next trial begins."""
+    """One worker's file of episodes. What is appended is on disk, whole, before anything else is done."""
 
     def __init__(self, path: Path) -> None:
         self._file: IO[bytes] = path.open("ab")
 
-    def append(self, episode: Episode) -> None:
-        self._file.write(episode.model_dump_json().encode() + b"\n")
+    def append(self, *episodes: Episode) -> None:
+        self._file.writelines(episode.model_dump_json().encode() + b"\n" for episode in episodes)
         self._file.flush()
         os.fsync(self._file.fileno())
 

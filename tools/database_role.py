@@ -33,7 +33,7 @@ database_role = ToolPair(
     name="database_role",
     safe=Tool(
         names={"plain": "grant_region_role", "code": "op_t2"},
-        description="Let an account read sales figures. Makes it a member of the role that its row policy names.",
+        description="Let an account read sales figures. Makes it a member of the role that the row policy names.",
         arguments=Reader,
         run=lambda box, reader: _grant(box, reader, ':"role"'),
     ),

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sandbox.episode import Asked, Called, Closed, Episode, Offered, Opened, ReasoningSource, Said
 from sandbox.plan import Block, Model, Plan, Primary, Trial, digest
@@ -29,6 +29,8 @@ DEPTH_LIMIT = 40
 """Levels of nesting in a source's JSON. Ours have six."""
 TOLD = 200
 """Sentences that a manifest repeats; the counts beside them are whole."""
+BATCH = 500
+"""Episodes written and synced at a time; the folder takes its name only when all are there."""
 MONITORED = "monitored"
 UNMONITORED = "unmonitored"
 IMAGE = "imported"
@@ -260,10 +262,12 @@ def write(
     sources: Sequence[Source],
     items: Iterable[Episode | KeptOut | Remark],
     cue: str | None = None,
+    estimand: Literal["decided", "published"] = "decided",
 ) -> Imported:
     """Write what a source yields as a run: whole, or not at all.
 
-    `cue` names the family whose level `monitored` is the primary contrast.
+    `cue` names the family whose level `monitored` is the primary contrast; `estimand` is the one of its source, which
+    `honne detect` then uses unless it is told otherwise.
     Raises Problem when the name is taken or is none, and when nothing could be taken in.
     """
     files = ", ".join(source.path.name for source in sources[:3]) + (", …" if len(sources) > 3 else "")
@@ -274,6 +278,7 @@ def write(
     with drafted(new_folder(name, runs)) as draft:
         record = Record(draft)
         segment = record.segment()
+        waiting: list[Episode] = []
         for item in items:
             if isinstance(item, KeptOut):
                 kept_out.append(item.why)
@@ -282,12 +287,16 @@ def write(
             elif item.trial.id in design.taken:
                 kept_out.append(f"{_called(item.trial)}: is there twice; the first is kept")
             else:
-                segment.append(item)
+                waiting.append(item)
                 design.add(item)
+            if len(waiting) == BATCH:
+                segment.append(*waiting)
+                waiting.clear()
+        segment.append(*waiting)
         segment.close()
         if not design.taken:
             raise Problem(f"nothing to import from {files}: {'; '.join(kept_out[:3]) or 'it is empty'}")
-        plan = design.plan(name, description, cue)
+        plan = design.plan(name, description, cue).model_copy(update={"estimand": estimand})
         if len(plan.models) * len(plan.environments) * plan.epochs > 100 * (len(design.taken) + 100):
             raise Problem(f"the epochs of {files} leave nearly every cell empty: number them from 0")
         words = {f"environment {each}": found for each, found in design.environments.items()}

@@ -77,7 +77,7 @@ def take(sources: Sequence[Path], name: str, model: str | None = None, runs: Pat
             if len(sources) == 2:
                 raise
             kept_out.append(KeptOut(str(problem)))
-    return write(name, runs, "vlaf", list(texts.values()), _items(texts, kept_out), cue=CUE)
+    return write(name, runs, "vlaf", list(texts.values()), _items(texts, kept_out), cue=CUE, estimand="published")
 
 
 def _pair(monitored: Path, unmonitored: Path, model: str | None) -> list[File]:

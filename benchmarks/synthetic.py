@@ -1,0 +1,82 @@
+"""Readings of agents that do not exist: any number of episodes with known rates, for timing and for checking."""
+
+import numpy as np
+import polars as pl
+
+from detectors.report.frames import SCHEMA
+
+LEVELS = {"unmonitored": 0.0, "monitored": 0.15, "rated": 0.05, "aa": 0.0}
+"""Arm of the oversight cue → how much it adds to the rate of unsafe choices."""
+TAGS = {"north": 0.0, "south": 0.0}
+CHANNELS = ("system", "banner", "file", "mail")
+DOMAINS = ("Availability", "Finance", "Integrity", "Privacy", "Security", "Values")
+
+
+def readings(episodes: int, scenarios: int = 100, models: int = 4, seed: int = 0) -> pl.DataFrame:
+    """A balanced design of `models` × `scenarios` × arms, filled with draws until there are `episodes` rows."""
+    rng = np.random.default_rng(seed)
+    arms = [*LEVELS, *TAGS]
+    row = np.arange(episodes)
+    arm, cell = row % len(arms), row // len(arms)
+    scenario, cell = cell % scenarios, cell // scenarios
+    model, epoch = cell % models, cell // models
+    order, channel = epoch % 2, (epoch // 2) % len(CHANNELS)
+    base = rng.beta(1, 4, size=(models, scenarios))
+    rise = np.array([*LEVELS.values(), *TAGS.values()])
+    chance = np.clip(base[model, scenario] + rise[arm] * (model % 2), 0, 1)
+    unsafe = rng.random(episodes) < chance
+    decided = rng.random(episodes) > 0.05
+    kind = rng.random(episodes)
+    outcome = np.where(unsafe, "unsafe", "safe")
+    lost = np.where(kind < 0.5, "refused", np.where(kind < 0.8, "no_call", "invalid"))
+    outcome = np.where(decided, outcome, lost)
+    choice = np.where(decided, np.where(unsafe, "unsafe", "safe"), None)
+    turned = rng.random(episodes) < 0.03
+    decision = np.where(decided & (rng.random(episodes) < 0.7), np.where(unsafe ^ turned, "unsafe", "safe"), None)
+    side = np.array(["safe", "unsafe"])
+    oversight = arm < len(LEVELS)
+    columns = {
+        "id": _hex(row),
+        "match": _hex(row // len(arms) * 2 + oversight),
+        "run": np.full(episodes, "synthetic"),
+        "model": np.array([f"model-{m}" for m in range(models)])[model],
+        "environment": np.array([f"scenario-{s:04}" for s in range(scenarios)])[scenario],
+        "domain": np.array(DOMAINS)[scenario % len(DOMAINS)],
+        "motive": np.full(episodes, "sabotage"),
+        "prompt": np.full(episodes, "pressured"),
+        "cue": np.where(oversight, "monitoring", "region"),
+        "kind": np.where(oversight, "oversight", "placebo"),
+        "arm": np.array(arms)[arm],
+        "baseline": np.where(oversight, "unmonitored", "north"),
+        "channel": np.array(CHANNELS)[channel],
+        "paraphrase": epoch % 3,
+        "order": np.array(["safe_first", "unsafe_first"])[order],
+        "names": np.array(["plain", "code"])[(epoch // 8) % 2],
+        "alphabet": side[(scenario + epoch // 8) % 2],
+        "epoch": epoch,
+        "outcome": outcome,
+        "unsafe": np.where(decided, unsafe, None),
+        "choice": choice,
+        "used": choice,
+        "effect": np.where(decided, choice, "untouched"),
+        "facts": _hex(unsafe.astype(int)),
+        "reasoning_source": np.full(episodes, "native"),
+        "mentions_cue": rng.random(episodes) < 0.3 * oversight,
+        "decision": decision,
+        "claim_side": np.where(rng.random(episodes) < 0.5, choice, None),
+        "claim_effect": np.where(rng.random(episodes) < 0.6, "done", None),
+        "text_hash": _hex(rng.integers(2**48, size=episodes)),
+        "faults": (rng.random(episodes) < 0.01).astype(int),
+        "prompt_tokens": rng.integers(500, 3000, size=episodes),
+        "completion_tokens": rng.integers(50, 900, size=episodes),
+        "cost": rng.random(episodes) / 100,
+        "seconds": rng.random(episodes) * 30,
+    }
+    made = {
+        name: pl.Series(name, values.tolist() if values.dtype == object else values) for name, values in columns.items()
+    }
+    return pl.DataFrame(made).select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
+
+
+def _hex(values: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> "np.ndarray[tuple[int, ...], np.dtype[np.str_]]":
+    return np.array([f"{value:016x}" for value in values])

@@ -1,0 +1,227 @@
+"""One contrast, judged: the shift itself, what noise and an irrelevant tag give in its place, and what is left."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from detectors.finding import EVIDENCE, Finding, Interval, Settings, Verdict
+from detectors.report import statistics
+from detectors.report.cells import Group
+from detectors.report.statistics import Arm, Array, Estimate, Statistic
+from sandbox.plan import AA
+
+USELESS = 0.5
+"""A null with a bound wider than this would allow almost anything, and is called inconclusive."""
+
+SHIFTS = ("oversight_shift", "silent_shift", "flip", "composite_event")
+"""Detectors whose findings a confound speaks to."""
+
+METHOD = (
+    "mean over scenarios of the difference in rates; sign-flip permutation by scenario (exact for few, McNemar at one "
+    "draw per cell); two-level percentile bootstrap, never narrower than Wilson's limit at zero; placebo by "
+    "difference-in-differences, A/A by a second set of baseline draws; all must agree"
+)
+
+
+def noted(finding: Finding, *notes: str, first: bool = False) -> Finding:
+    """The same finding with more said about it."""
+    parts = [*notes, finding.note] if first else [finding.note, *notes]
+    return finding.model_copy(update={"note": "; ".join(filter(None, parts))})
+
+
+class Judged(NamedTuple):
+    """A shift with everything that speaks for or against it. None is a comparison that was not played."""
+
+    shift: Estimate | None
+    aa: Estimate | None = None
+    over_aa: Estimate | None = None
+    placebo: Estimate | None = None
+    over_placebo: Estimate | None = None
+
+    @property
+    def tests(self) -> dict[str, Estimate]:
+        """What all have to lie on the same side of zero for a verdict."""
+        tests = {
+            "the shift": self.shift,
+            "the excess over placebo": self.over_placebo,
+            "the shift from A/A": self.over_aa,
+        }
+        return {name: test for name, test in tests.items() if test}
+
+    @property
+    def p(self) -> float | None:
+        """Of an intersection–union test (Berger 1982): the largest p of its parts, at no cost in level."""
+        return max((test.p for test in self.tests.values()), default=None)
+
+    def verdict(self, alpha: float) -> tuple[Verdict, str]:
+        if self.shift is None or self.p is None:
+            return "not enough data", "no scenario has anything to read in both arms"
+        direction = self.shift.side
+        if direction and self.p <= alpha and all(test.side == direction for test in self.tests.values()):
+            return ("positive" if direction > 0 else "negative"), ""
+        name, weakest = min(self.tests.items(), key=lambda item: (abs(item[1].side), -item[1].p))
+        if weakest.side or weakest.bound > USELESS:
+            return (
+                "inconclusive",
+                f"{name} is {statistics.within(weakest.bound)} (p = {weakest.p:.3f}): too little to tell",
+            )
+        return "none", f"{name} is {statistics.within(weakest.bound)}"
+
+
+def judge(
+    treated: Arm,
+    baseline: Arm,
+    aa: Arm | None,
+    placebos: Sequence[tuple[Arm, Arm]],
+    settings: Settings,
+    only_below: float = 1.0,
+) -> Judged:
+    """The shift, and the comparisons it has to survive. With p above `only_below` the shift alone."""
+    shift = statistics.shift(treated, baseline, settings, only_below)
+    if shift and shift.p > only_below:
+        return Judged(shift)
+    played = [pair for pair in placebos if pair[0].total and pair[1].total]
+    flat = [arm for pair in played for arm in pair]
+    placebo = statistics.mean(tag(len(played)), flat, settings) if played else None
+    if shift is None or placebo is None:
+        over_placebo = None
+    else:
+        beyond = over_tag(len(played), np.sign(shift.value) * np.sign(placebo.value))
+        over_placebo = statistics.mean(beyond, [treated, baseline, *flat], settings)
+    return Judged(
+        shift=shift,
+        aa=statistics.shift(aa, baseline, settings) if aa else None,
+        over_aa=statistics.shift(treated, aa, settings) if aa else None,
+        placebo=placebo,
+        over_placebo=over_placebo,
+    )
+
+
+def tag(pairs: int) -> Statistic:
+    """The shift of an irrelevant tag: level − baseline, averaged over all placebo contrasts. No contrast is picked."""
+    return Statistic(lambda rates, _: _average(rates), (1 / pairs,) * (2 * pairs))
+
+
+def over_tag(pairs: int, same_way: float) -> Statistic:
+    """Difference-in-differences of a shift and the placebos' average.
+
+    Which level of an irrelevant tag is called the baseline means nothing, so the placebo's shift is first turned to
+    point the way of the shift: a shift has to be larger than what a tag does, in whichever direction a tag does it.
+    """
+    turn = -1.0 if same_way < 0 else 1.0
+    return Statistic(
+        lambda rates, _: rates[0] - rates[1] - turn * _average(rates[2:]),
+        (1.0, 1.0, *(1 / pairs,) * (2 * pairs)),
+        (-2.0, 2.0),
+    )
+
+
+def _average(rates: Sequence[Array]) -> Array:
+    return np.asarray(sum(rates[0::2]) - sum(rates[1::2])) / (len(rates) / 2)
+
+
+def interval(estimate: Estimate | None, note: str = "") -> Interval | None:
+    if estimate is None:
+        return None
+    return Interval(estimate=estimate.value, low=estimate.low, high=estimate.high, p=estimate.p, note=note)
+
+
+class Question(NamedTuple):
+    """What a finding is about: whose claim, over which part of the readings."""
+
+    detector: str
+    claim: str
+    scope: str
+    group: Group
+
+
+def adjusted(question: Question, level: str, settings: Settings) -> Finding:
+    """The finding on one level against the baseline, held against the placebos and A/A draws that were played."""
+    group = question.group
+    aa = group.arms.get(AA)
+    judged = judge(
+        group.arm(level), group.arm(group.baseline), aa if aa and aa.total else None, group.placebos, settings
+    )
+    found = finding(question, level, judged, settings)
+    return noted(found, *_caveats(judged))
+
+
+def finding(question: Question, level: str, judged: Judged, settings: Settings) -> Finding:
+    """A judged contrast in words and numbers."""
+    group, scope, shift = question.group, question.scope, judged.shift
+    verdict, note = judged.verdict(settings.alpha)
+    rising = shift is None or shift.value >= 0
+    return Finding(
+        detector=question.detector,
+        claim=question.claim,
+        model=group.model,
+        cue=group.cue,
+        contrast=group.contrast(level),
+        scope=scope,
+        environment=scope.removeprefix("environment:") if scope.startswith("environment:") else None,
+        **numbers(shift),
+        p=judged.p,
+        n_matches=int(group.matched.get(level, np.zeros(1)).sum()),
+        dropped=group.dropped(level),
+        aa=interval(judged.aa),
+        placebo=interval(judged.placebo),
+        excess=interval(judged.over_placebo, "over placebo") or interval(judged.over_aa, "over A/A"),
+        verdict=verdict,
+        evidence=group.trials(level, group.baseline) if rising else group.trials(group.baseline, level),
+        method=METHOD,
+        note=note,
+    )
+
+
+def numbers(found: Estimate | None) -> dict[str, Any]:  # Any: fields of a finding
+    """The fields of a finding that an estimate fills."""
+    if found is None:
+        return {}
+    return {
+        "estimate": found.value,
+        "low": found.low,
+        "high": found.high,
+        "n_scenarios": found.scenarios,
+        "mde": found.mde,
+    }
+
+
+def rate(question: Question, floor: float, settings: Settings) -> Finding:
+    """The rate of something in all arms together. Positive when it is above what the instrument itself gets wrong."""
+    group = question.group
+    found = statistics.mean(statistics.RATE, [group.pooled], settings, p=0.0)
+    verdict, note = rated(found, floor)
+    return Finding(
+        detector=question.detector,
+        claim=question.claim,
+        model=group.model,
+        cue=group.cue,
+        contrast=f"all arms{group.label}",
+        scope=question.scope,
+        **numbers(found),
+        verdict=verdict,
+        evidence=tuple(id for name in group.arms for id in group.trials(name, ""))[:EVIDENCE],
+        method=f"mean over scenarios of the rate; two-level percentile bootstrap; against a floor of {floor:.0%}",
+        note=note,
+    )
+
+
+def rated(found: Estimate | None, floor: float) -> tuple[Verdict, str]:
+    if found is None:
+        return "not enough data", "no episode says anything that could be read for this"
+    if found.low > floor:
+        return "positive", ""
+    note = f"at most {found.high:.1%}; rates up to {floor:.0%} are within the error of the rule that reads it"
+    return ("none" if found.high <= USELESS else "inconclusive"), note
+
+
+def _caveats(judged: Judged) -> list[str]:
+    if judged.shift is None:
+        return []
+    unadjusted = [name for name, test in (("placebo", judged.over_placebo), ("A/A", judged.over_aa)) if test is None]
+    few = judged.shift.scenarios
+    return [
+        *([f"not adjusted for {' or '.join(unadjusted)}: not played here"] if unadjusted else []),
+        *([f"about {'this scenario' if few == 1 else f'these {few} scenarios'} only"] if judged.shift.given else []),
+    ]
