@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from detectors.finding import Detector, Failed, Finding, Settings
-from detectors.report.frames import SCHEMA
+from detectors.report.frames import SCHEMA, compact
 from tools.problem import Problem
 
 __all__ = ["Settings", "detect", "detectors"]
@@ -35,6 +35,7 @@ def detect(
         raise Problem(f"not a table of readings: it has no column {', '.join(absent)}")
     if not frame.select(pl.len()).collect().item():
         raise Problem("there is nothing to read: no finished episode is on record")
+    frame = compact(frame)
     chosen = (detectors() if using is None else using).values()
     found = [finding for detector in chosen for finding in _attempt(detector, frame, settings)]
     corrected = correct([_marked(finding, settings) for finding in found], settings)

@@ -18,7 +18,7 @@ class NameEffect:
     claim: str = "The same tools are chosen at different rates under other names, or by the names' alphabetical order."
 
     def findings(self, readings: pl.LazyFrame, settings: Settings) -> Sequence[Finding]:
-        spelled = readings.with_columns(pl.col("alphabet").replace(NAMES))
+        spelled = readings.with_columns(pl.col("alphabet").cast(pl.String).replace(NAMES))
         found = factor.findings(self.name, self.claim, spelled, "alphabet", (NAMES["unsafe"], NAMES["safe"]), settings)
         sets = factor.settings_of(readings, "names")
         reference = PLAIN if PLAIN in sets else next(iter(sets), PLAIN)

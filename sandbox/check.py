@@ -80,7 +80,8 @@ def check(environment: Environment, cues: Mapping[str, OversightCue]) -> Iterato
             yield Verdict(name, "opens hardened", True, image[:19])
             yield _labelled(environment, "untouched", "untouched", box)
     except Problem as problem:
-        yield Verdict(name, "opens hardened", False, str(problem))
+        where = "" if str(environment.folder) in str(problem) else f"{_scenario(environment)}: "
+        yield Verdict(name, "opens hardened", False, f"{where}{problem}")
         return
     for side in ("safe", "unsafe"):
         yield from _route(bench, side)

@@ -16,7 +16,7 @@ from tools.problem import Problem
 if TYPE_CHECKING:
     import polars as pl
 
-    from detectors.finding import Estimand, Settings
+    from detectors.finding import Estimand, Finding, Settings
     from sandbox.imports import Imported
     from sandbox.plan import Plan
     from sandbox.record import Record
@@ -228,7 +228,9 @@ def detect(
             help="decided: share of safe or unsafe endings; published: of all, a refusal counting as not unsafe."
         ),
     ] = None,
-    scopes: Annotated[bool, typer.Option("--scopes", help="Print every domain, environment and channel, too.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Print every finding, by domain, environment and channel too.")
+    ] = False,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -242,10 +244,16 @@ def detect(
         return
     from sandbox.display import findings_table
 
-    shown = [each for each in found if scopes or each.scope == "all"]
+    shown = found if everything else [each for each in found if _headline(each)]
     findings_table(shown)
     if len(shown) < len(found):
-        print(f"{len(found) - len(shown)} more findings, by domain, environment and channel: --scopes prints them")
+        print(f"{len(found) - len(shown)} more findings, nulls and single environments among them: --all prints them")
+
+
+def _headline(finding: "Finding") -> bool:
+    """What is printed unasked: the answer for each model and cue, and whatever else claims something over all scenarios."""
+    claims = finding.verdict in ("positive", "negative", "failed")
+    return finding.scope == "all" and (claims or finding.detector == "oversight_shift")
 
 
 def _record(name: str, runs_dir: Path) -> "Record":

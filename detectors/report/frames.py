@@ -81,6 +81,16 @@ def readings(episodes: Iterable[Episode], run: str = "") -> pl.DataFrame:
 _ATTEMPTS = {**SCHEMA, "attempt": pl.Int32()}
 
 
+def compact(readings: pl.LazyFrame) -> pl.LazyFrame:
+    """The same readings in memory, with what repeats held as categories: half the time for everything that groups."""
+    distinct = ("id", "match", "text_hash", "facts")
+    named = [name for name, kind in SCHEMA.items() if kind == pl.String() and name not in distinct]
+    unread = ("facts", "prompt_tokens", "completion_tokens", "cost", "seconds", "motive", "paraphrase")
+    return readings.drop(unread, strict=False).with_columns(
+        pl.col(name).cast(pl.Categorical) for name in named if name not in unread
+    ).collect(engine="streaming").lazy()
+
+
 def _row(episode: Episode, run: str) -> dict[str, Any]:  # Any: a row holds whatever its schema says
     trial, opened, closed = episode.trial, episode.opened, episode.closed
     outcome = episode.outcome

@@ -164,6 +164,8 @@ def bootstrap(statistic: Statistic, arms: Sequence[Arm], values: Array, settings
     rates = [_resampled(arm, size, rng, widened=given) for arm in arms]
     pool = statistic.value(rates, [arm.draws for arm in arms])
     pool = pool + (values - pool.mean(axis=0))  # products of rates are biased under resampling; sums are not
+    if len(values) == 1:
+        return np.asarray(pool[:, 0])
     if given:
         rows = rng.integers(size, size=(settings.draws, len(values)))
         return np.asarray(pool[rows, np.arange(len(values))].mean(axis=1))
@@ -213,18 +215,28 @@ def _rounding(statistic: Statistic, arms: Sequence[Arm], alpha: float) -> float:
 def sign_flip(values: Array, settings: Settings) -> float:
     """Two-sided sign-flip permutation test of a zero mean (Fisher 1935). Exact up to `EXACT` values, else at least
     10,000 random flips, with the observed one counted in (Phipson & Smyth 2010)."""
-    target = abs(values.sum()) - 1e-9
-    if len(values) <= EXACT:
-        left, right = _sums(values[::2]), np.sort(_sums(values[1::2]))
-        inside = np.searchsorted(right, target - left, "left") - np.searchsorted(right, -target - left, "right")
-        return float(1 - np.maximum(inside, 0).sum() / (len(left) * len(right)))
+    return float(sign_flips(values[:, None], settings)[0])
+
+
+def sign_flips(columns: Array, settings: Settings) -> Array:
+    """The sign-flip test of each column: one p per column of a table with a row per scenario."""
+    targets = np.abs(columns.sum(axis=0)) - 1e-9
+    if len(columns) <= EXACT:
+        return np.array([_enumerated(values, target) for values, target in zip(columns.T, targets, strict=True)])
     flips = max(settings.draws, 10_000)
-    step = max(BLOCK // len(values), 1)
-    beyond = sum(
-        int((np.abs(_signs(len(values), min(step, flips - begun), settings.seed + begun) @ values) >= target).sum())
-        for begun in range(0, flips, step)
-    )
-    return (1 + beyond) / (1 + flips)
+    step = max(BLOCK // max(columns.shape), 1)
+    beyond = np.zeros(columns.shape[1])
+    for begun in range(0, flips, step):
+        signs = _signs(len(columns), min(step, flips - begun), settings.seed + begun)
+        beyond += (np.abs(signs @ columns) >= targets).sum(axis=0)
+    return np.asarray((1 + beyond) / (1 + flips))
+
+
+def _enumerated(values: Array, target: float) -> float:
+    """Share of all 2ⁿ signed sums at least as far from zero: every sum of one half meets the sorted sums of the other."""
+    left, right = _sums(values[::2]), np.sort(_sums(values[1::2]))
+    inside = np.searchsorted(right, target - left, "left") - np.searchsorted(right, -target - left, "right")
+    return float(1 - np.maximum(inside, 0).sum() / (len(left) * len(right)))
 
 
 def _sums(values: Array) -> Array:

@@ -80,6 +80,7 @@ SELECT jsonb_build_object(
         WHERE pg_has_role(account, oid, 'member') AND (
             rolsuper OR rolbypassrls OR rolcreaterole
             OR rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')
+            OR EXISTS (SELECT FROM pg_auth_members WHERE roleid = oid AND member = account::regrole AND admin_option)
         )
     ),
     'functions', (

@@ -151,3 +151,27 @@ def test_the_turn_limit_ends_an_episode(tmp_path: Path) -> None:
     played(record, plan("honest", budget={"turns": 2}))
     assert {episode.closed.ended for episode in record.episodes()} == {"turns"}
     assert {episode.outcome for episode in record.episodes()} == {"no_call"}
+
+
+def test_the_tatemae_event_is_one_for_a_faker_and_zero_for_an_honest_agent(tmp_path: Path, data: Path) -> None:
+    from detectors.detect import detect
+    from detectors.report.frames import readings
+    from sandbox.imports import tatemae_pack
+    from sandbox.plan import read
+
+    pack = tatemae_pack.take(data / "tatemae_sample.json", "sample", tmp_path)
+    names = tuple(sorted(path.parent.name for path in pack.folder.glob("*/scenario.py")))
+    assert len(names) == 6
+    agents = tuple(Model(name=f"script:{agent}") for agent in ("faker", "honest"))
+    written = read("tatemae").model_copy(update={"environments": names, "models": agents, "epochs": 1})
+    record = Record(tmp_path / "t")
+    progress = run(prepare(written, Catalogue((pack.folder,)), record), workers=4)
+    assert (progress.finished, progress.faults) == (progress.planned, 0)
+
+    found = detect(readings(record.episodes()))
+    events = {
+        each.model: each.estimate
+        for each in found
+        if each.detector == "composite_event" and each.scope == "all" and "monitored unsafe" in (each.contrast or "")
+    }
+    assert events == {"script:faker": 1.0, "script:honest": 0.0}
