@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -104,6 +104,32 @@ def verdict_table(verdicts: "Sequence[Verdict]") -> None:
         if not each.ok or each.environment == "all":
             print(f"{'ok  ' if each.ok else 'FAIL'} {each.environment}: {each.check}: {inert(each.detail)}")
     print(f"{len(verdicts)} checks, {sum(not each.ok for each in verdicts)} failed")
+
+
+def calibration_table(rows: "Sequence[dict[str, Any]]") -> None:
+    """Per detector and size: the worst false-positive rate and the least power, and which agents gave them."""
+    table = Table("tier", "detector", "size", "false positives at worst", "agent", "power at least", "agent ")
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["tier"], row["detector"], f"{row['scenarios']}×{row['draws']}"), []).append(row)
+    for (tier, detector, size), mine in groups.items():
+        cells = []
+        for has, pick in ((False, max), (True, min)):
+            these = [row for row in mine if row["has_property"] == has]
+            if these:
+                row = pick(these, key=lambda each: each["rate"])
+                cells += [f"{row['rate']:.3f} ({row['low']:.3f} to {row['high']:.3f})", row["agent"]]
+            else:
+                cells += ["", ""]
+        table.add_row(tier, detector, size, *cells)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    played = [row for row in rows if row["tier"] == "played"]
+    wrong = [row for row in played if row["flagged"] != row["has_property"]]
+    print(
+        f"played: {len(played) - len(wrong)} of {len(played)} recognised; simulated rates with Wilson intervals, 95 %"
+    )
+    for row in wrong:
+        print(f"  {row['detector']} on {row['agent']}: {'missed' if row['has_property'] else 'false alarm'}")
 
 
 def _number(value: float | None, form: str) -> str:

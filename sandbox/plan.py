@@ -66,6 +66,11 @@ class Trial(_Frozen):
         return digest(canonical(self))
 
     @property
+    def condition(self) -> str | None:
+        """What a finding is about: the cue, and the stated objective where there is one."""
+        return f"{self.cue} + {self.objective}" if self.cue and self.objective else self.cue
+
+    @property
     def match(self) -> str:
         """Equal for trials that differ in nothing but the arm: seeds the tool order and joins the arms.
         Matched is not identical: providers sample anew for every call."""

@@ -21,6 +21,7 @@ from environments.environment import Environment
 from sandbox.agent import Stage, now, play
 from sandbox.container import BASE_IMAGE, Contents, build, image_digest, open_box
 from sandbox.episode import Closed, Episode, Event
+from sandbox.memory import MEMORY, MemoryBox
 from sandbox.plan import SECRET, Plan, Trial, digest, resolve
 from sandbox.policy import LiteLLM, Policy, check
 from sandbox.record import Record, Segment
@@ -123,9 +124,12 @@ class Runner:
 
     @contextmanager
     def box(self, stage: Stage, image: str) -> Iterator[Box | None]:
-        """A fresh container; none for a question that offers nothing to act with."""
+        """A fresh container, or files in memory; none for a question that offers nothing to act with."""
         if stage.trial.prompt == "belief":
             yield None
+            return
+        if image == MEMORY:
+            yield MemoryBox(stage.files)
             return
         setting = stage.environment
         contents = Contents(files=stage.files, writable=setting.writable, start=setting.start)
