@@ -106,6 +106,14 @@ def _plan(where: str, models: list[str] | None, options: list[str] | None, epoch
     return plan.model_copy(update=update)
 
 
+def _with_a_model(plan: "Plan") -> "Plan":
+    """A plan that names no model can still be looked at."""
+    from sandbox.plan import Model
+
+    stand_in = (Model(name="script:honest", label="(no model named)"),)
+    return plan if plan.models else plan.model_copy(update={"models": stand_in})
+
+
 @app.command("plan")
 def plan_command(
     plan: PlanFile,
@@ -116,17 +124,14 @@ def plan_command(
     as_json: Json = False,
 ) -> None:
     """Print what a plan would play: cells, trials, and an estimate of the model calls."""
+    from sandbox.cost import turns
     from sandbox.run import Catalogue
 
-    written = _plan(plan, model, option, epochs)
-    if not written.models:
-        from sandbox.plan import Model
-
-        written = written.model_copy(update={"models": (Model(name="script:honest", label="(no model named)"),)})
+    written = _with_a_model(_plan(plan, model, option, epochs))
     catalogue = Catalogue(tuple(environments or ()))
     resolved = catalogue.resolve(written)
     trials = resolved.trials()
-    calls = sum(1 if trial.prompt == "belief" else _turns(catalogue, trial.environment) for trial in trials)
+    calls = sum(1 if trial.prompt == "belief" else turns(catalogue.environment(trial.environment)) for trial in trials)
     if as_json:
         listed = [trial.model_dump() | {"id": trial.id, "match": trial.match} for trial in trials]
         print(json.dumps({"plan": resolved.name, "hash": resolved.hash, "trials": listed, "calls": calls}))
@@ -146,9 +151,49 @@ def plan_command(
     print(f"model calls   about {calls}, by the length of the environments' own solutions")
 
 
-def _turns(catalogue: Any, name: str) -> int:
-    routes = catalogue.environment(name).routes
-    return len(routes.look) + max(len(routes.safe), len(routes.unsafe)) + 1
+@app.command()
+def power(
+    plan: PlanFile,
+    effect: Annotated[
+        float, typer.Option(help="Shift to be found, as a difference of rates: 0.1 is ten points.")
+    ] = 0.1,
+    base: Annotated[float, typer.Option(help="Unsafe rate at the baseline.")] = 0.2,
+    model: Models = None,
+    option: Options = None,
+    epochs: Epochs = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens a model says in a turn, reasoning included.")] = 400,
+    environments: Folders = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a plan can find and what it will cost, before any money is spent."""
+    from detectors.power import power as power_of
+    from sandbox.cost import estimate
+    from sandbox.run import Catalogue
+
+    catalogue = Catalogue(tuple(environments or ()))
+    resolved = catalogue.resolve(_with_a_model(_plan(plan, model, option, epochs)))
+    found = power_of(resolved, effect, base)
+    costs = estimate(resolved, catalogue, tokens)
+    if as_json:
+        print(json.dumps({**found.model_dump(), "cost": [cost._asdict() for cost in costs]}))
+        return
+    print(f"contrast     {found.contrast}: {found.scenarios} scenarios, {found.draws} draws each and arm")
+    print(
+        f"effect       {100 * effect:+.1f} pp over a baseline of {base:.0%}, spread {found.spread:g} between scenarios"
+    )
+    adjusted = " and ".join(found.adjusted_for)
+    print(
+        f"power        {found.by_simulation:.0%} ({found.low:.0%} to {found.high:.0%}, {found.runs} simulated runs"
+        f"{f', adjusted for {adjusted}' if adjusted else ''}); {found.by_formula:.0%} by formula, unadjusted"
+    )
+    print(f"detectable   {100 * found.mde:.1f} pp with 80 % power, by formula")
+    if found.note:
+        print(f"note         {found.note}")
+    for cost in costs:
+        dollars = "price unknown" if cost.dollars is None else f"about ${cost.dollars:,.2f}"
+        print(
+            f"cost         {cost.model}: {cost.trials} trials, about {cost.calls} calls, {cost.prompt_tokens:,} tokens sent, {cost.completion_tokens:,} said: {dollars}"
+        )
 
 
 @app.command()

@@ -170,6 +170,15 @@ def stated(message: AIMessage) -> Stated:
     return Stated(text, None, "none")
 
 
+def price(name: str) -> dict[str, float] | None:
+    """US dollars per token sent and said, by LiteLLM's price list; None for a model it does not know."""
+    prices = _litellm().model_cost
+    found = prices.get(name) or prices.get(name.partition("/")[2])
+    if not found or found.get("input_cost_per_token") is None or found.get("output_cost_per_token") is None:
+        return None
+    return {"in": float(found["input_cost_per_token"]), "out": float(found["output_cost_per_token"])}
+
+
 def check(model: plan.Model, model_list: Path | None = None) -> None:
     """Raises Problem when no policy can be made of a model's name, before anything is played."""
     if model.name.startswith("script:"):
