@@ -191,9 +191,8 @@ def power(
         print(f"note         {found.note}")
     for cost in costs:
         dollars = "price unknown" if cost.dollars is None else f"about ${cost.dollars:,.2f}"
-        print(
-            f"cost         {cost.model}: {cost.trials} trials, about {cost.calls} calls, {cost.prompt_tokens:,} tokens sent, {cost.completion_tokens:,} said: {dollars}"
-        )
+        tokens_said = f"{cost.prompt_tokens:,} tokens sent, {cost.completion_tokens:,} said"
+        print(f"cost         {cost.model}: {cost.trials} trials, about {cost.calls} calls, {tokens_said}: {dollars}")
 
 
 @app.command()
