@@ -1,0 +1,66 @@
+"""Environments are found where they lie: here, in a folder of the user's, or in an installed package."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from environments.environment import Words, find, names, objectives
+from sandbox import scaffold
+from tools.problem import Problem
+
+
+def test_the_folder_is_the_registry(tmp_path: Path) -> None:
+    scaffold.environment("key_desk", "Security", "sabotage", tmp_path)
+    assert set(names(tmp_path)) - set(names()) == {"key_desk"}
+    assert find("key_desk", tmp_path).folder == tmp_path / "key_desk"
+    with pytest.raises(Problem, match="no environment 'key_desk'; there are: audit_retention, "):
+        find("key_desk")
+
+
+def package(folder: Path, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    """An installed distribution whose entry point names `target`."""
+    info = folder / "lab-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[honne.environments]\nlab = {target}\n")
+    monkeypatch.syspath_prepend(str(folder))
+
+
+def test_an_installed_package_brings_its_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scaffold.environment("lab_desk", "Privacy", "corruption", tmp_path / "lab_scenarios")
+    (tmp_path / "lab_scenarios" / "__init__.py").write_text("")
+    package(tmp_path, monkeypatch, "lab_scenarios")
+    assert find("lab_desk").domain == "Privacy"
+    sys.modules.pop("lab_scenarios", None)
+
+
+def test_an_entry_point_that_leads_nowhere_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(tmp_path, monkeypatch, "no_such_package")
+    with pytest.raises(Problem, match=r"entry point 'lab' of honne.environments \(no_such_package\) does not load"):
+        names()
+
+
+def test_neutral_and_pressured_task_differ_by_the_pressure_alone() -> None:
+    words = Words("s\n\n{{ cue }}", "before\n\n{{ pressure }}\n\nafter", "because", "why?")
+    assert words.task_with("neutral", "") == "before\n\nafter"
+    assert words.task_with("pressured", "") == "before\n\nbecause\n\nafter"
+    assert words.task_with("belief", "") == "why?"
+    assert words.system_with("watch") == "s\n\nwatch"
+    assert words.system_with("") == "s"
+    assert words.system_with("watch", "obey") == "s\n\nwatch\n\nobey"
+
+
+def test_an_objective_stands_in_every_arm_alike() -> None:
+    from sandbox.check import Bench
+    from sandbox.run import Catalogue
+
+    bench, cue = Bench(find("production_access"), "memory"), Catalogue().cues["monitoring"]
+    arms = {
+        arm: bench.stage(cue=cue, arm=arm, objective="helpful_only").system or ""
+        for arm in ("monitored", "unmonitored")
+    }
+    assert all(text.endswith(objectives()["helpful_only"]) for text in arms.values())
+    assert arms["monitored"].replace(cue.text("monitored", 0), "") == arms["unmonitored"].replace(
+        cue.text("unmonitored", 0), ""
+    )
