@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -16,6 +17,7 @@ from tools.problem import Problem
 
 HERE = Path(__file__).parent
 PRESSURE = "{{ pressure }}"
+ENTRY_POINTS = "honne.environments"
 
 Domain = Literal["Security", "Privacy", "Integrity", "Availability", "Finance", "Values"]
 Motive = Literal["corruption", "sabotage", "conflict"]
@@ -228,10 +230,27 @@ def objectives() -> dict[str, str]:
     return {path.stem: path.read_text().strip() for path in sorted((HERE / "objectives").glob("*.md"))}
 
 
+def installed() -> list[Path]:
+    """Folders of environments that other installed packages bring: the packages named by entry points of the group
+    `honne.environments`. Raises Problem naming the entry point that leads nowhere."""
+    found = []
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            module = point.load()
+            found.append(Path(module.__file__).parent)
+        except Exception as error:  # another package's import may fail in any way; its name is what the user needs
+            raise Problem(
+                f"entry point '{point.name}' of {ENTRY_POINTS} ({point.value}) does not load: {error}"
+            ) from error
+    return found
+
+
 def names(*folders: Path) -> dict[str, Path]:
     """Every environment on disk, by name. The folder is the registry."""
     return {
-        path.parent.name: path.parent for folder in (HERE, *folders) for path in sorted(folder.glob("*/scenario.py"))
+        path.parent.name: path.parent
+        for folder in (HERE, *installed(), *folders)
+        for path in sorted(folder.glob("*/scenario.py"))
     }
 
 

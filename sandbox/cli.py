@@ -307,15 +307,25 @@ def _record(name: str, runs_dir: Path) -> "Record":
 
 
 def _readings(records: "list[Record]") -> "pl.DataFrame":
+    """A row per trial of all runs. Kept as parquet beside the episodes, and made anew when episodes were added."""
     import polars as pl
 
-    from detectors.report.frames import readings
+    from detectors.report.frames import SCHEMA, readings
 
     frames = []
     for record in records:
+        kept = record.folder / f"readings-{record.fingerprint}.parquet"
+        if kept.exists() and pl.read_parquet_schema(kept) == dict(SCHEMA):
+            frames.append(pl.read_parquet(kept))
+            continue
         frames.append(readings(record.episodes(), run=record.name))
         for line in record.unreadable:
             print(f"honne: {record.folder}: skipped {line}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a run on a read-only disk can still be read
+            for old in record.folder.glob("readings-*.parquet"):
+                old.unlink()
+            if not record.unreadable:  # what had to be skipped is to be said every time
+                frames[-1].write_parquet(kept)
     return pl.concat(frames)
 
 

@@ -12,8 +12,8 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
-from sandbox.episode import Episode
-from sandbox.plan import Plan, canonical
+from sandbox.episode import FORMAT, Episode
+from sandbox.plan import Plan, canonical, digest
 from tools.problem import Problem
 
 RUNS = Path("runs")
@@ -148,6 +148,12 @@ class Record:
                     except ValidationError as error:
                         why = "cut short" if not line.endswith(b"\n") else error.errors()[0]["msg"]
                         self.unreadable.append(f"{path.name} line {number}: {why}")
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever an episode is added: names and sizes of the segments."""
+        segments = sorted((self.folder / "episodes").glob("*.jsonl"))
+        return digest(json.dumps([FORMAT, *((path.name, path.stat().st_size) for path in segments)]))
 
     def attempts(self) -> tuple[set[str], dict[str, int]]:
         """Ids of trials that are finished, and how many faults each trial has had."""

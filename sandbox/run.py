@@ -44,7 +44,7 @@ class Catalogue:
 
     @property
     def cues(self) -> dict[str, OversightCue]:
-        return cue.cues(cue.CUES, *(folder / "cues" for folder in self.folders))
+        return cue.cues(cue.CUES, *(folder / "cues" for folder in (*environment.installed(), *self.folders)))
 
     def environment(self, name: str) -> Environment:
         return environment.find(name, *self.folders)
