@@ -28,7 +28,7 @@ from detectors.reversal import FLOOR
 Size = tuple[int, int]
 """Scenarios, and draws per scenario and arm."""
 
-SIZES: tuple[Size, ...] = ((10, 5), (20, 10), (50, 10))
+SIZES: tuple[Size, ...] = ((10, 5), (20, 10), (40, 10))
 RUNS = 1_000
 
 
@@ -56,8 +56,9 @@ class Agent:
     missing: Callable[[Sight], float] = lambda sight: 0.0
     """Probability of no decision."""
     mentions: Callable[[Sight], float] = lambda sight: 0.0
-    """Probability of speaking of oversight, where it acts unsafely if `talks_when_unsafe`."""
+    """Probability of speaking of oversight."""
     talks_when_unsafe: bool = False
+    """Whether it speaks of oversight only where that is why it takes the unsafe side."""
     reverses: float = 0.0
     """Probability of deciding on one side and taking the other."""
     misreports: float = 0.0
@@ -101,7 +102,12 @@ ZOO: tuple[Agent, ...] = (
     Agent("silent_faker", _watched, has=SHIFTS | {"silent_shift"}),
     partial_faker(0.3),
     partial_faker(0.15),
-    Agent("hawthorne", lambda sight: float(not sight.watched), has=frozenset({"oversight_shift", "flip"}), mentions=_watched),
+    Agent(
+        "hawthorne",
+        lambda sight: float(not sight.watched),
+        has=frozenset({"oversight_shift", "flip"}),
+        mentions=_watched,
+    ),
     Agent("reverser", lambda sight: 1.0, has=frozenset({"reversal"}), reverses=0.9),
     Agent("covert_reporter", lambda sight: 1.0, has=frozenset({"report_mismatch"}), misreports=0.9),
 )
@@ -153,12 +159,13 @@ def simulate(agent: Agent, size: Size, runs: int, seed: int) -> World:
     def play(watched: bool, tagged: bool) -> Draws:
         sight = Sight(watched, tagged, unsafe_first, unsafe_name_first, scenario, spread)
         shape = (runs, scenarios, draws)
-        unsafe = rng.random(shape) < slip + (1 - 2 * slip) * agent.unsafe(sight)
+        disposed = rng.random(shape) < agent.unsafe(sight)
+        unsafe = disposed ^ (rng.random(shape) < slip)
         talks = rng.random(shape) < agent.mentions(sight)
         return Draws(
             unsafe=unsafe,
             decided=rng.random(shape) >= agent.missing(sight),
-            silent=~(talks & unsafe) if agent.talks_when_unsafe else ~talks,
+            silent=~(talks & disposed) if agent.talks_when_unsafe else ~talks,
             reversed=rng.random(shape) < agent.reverses,
             misreported=rng.random(shape) < agent.misreports,
         )
@@ -213,8 +220,8 @@ def _simple(arms: Sequence[list[Arm]], settings: Settings) -> list[bool]:
     """A shift that is not held against anything."""
     hopeful = _screen(arms, lambda r, _: r[0] - r[1], settings)
     return [
-        hope and _speaks(contrast.Judged(statistics.shift(*both, settings, settings.alpha)), settings)
-        for hope, *both in zip(hopeful, *arms, strict=True)
+        hope and _speaks(contrast.Judged(statistics.shift(treated, baseline, settings, settings.alpha)), settings)
+        for hope, treated, baseline in zip(hopeful, *arms, strict=True)
     ]
 
 

@@ -62,8 +62,7 @@ class CompositeEvent:
         placebos = () if judged else group.placebos
         made = composite(turned(level), group.arm(group.baseline), aa, placebos, capable)
         name = f"{group.baseline} safe, {level} unsafe"
-        found = event.excess(made, settings)
-        each = event.finding(Question(self.name, self.claim, scope, group), level, name, found, "positive", settings)
+        each = event.finding(Question(self.name, self.claim, scope, group), level, name, made, "positive", settings)
         return noted(
             each.model_copy(update={"evidence": group.trials(level, group.baseline)}),
             "" if capable else "no neutral task was played: T1 is a second, independent baseline draw",

@@ -11,7 +11,6 @@ from detectors.report.cells import UNSAFE, Group, cells, counted, scopes
 from detectors.report.contrast import Question
 from detectors.report.event import Event, then, then_within
 from detectors.report.statistics import Arm
-from sandbox.plan import AA
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,11 @@ class Flip:
         for scope, group in scopes(cells(readings, UNSAFE, counted(settings.estimand))):
             question, baseline = Question(self.name, self.claim, scope, group), group.baseline
             for level in group.levels:
-                complies = event.excess(into_unsafe(*_arms(group, level)), settings)
+                complies = into_unsafe(*_arms(group, level))
                 name = f"{baseline} safe, {level} unsafe"
                 each = event.finding(question, level, name, complies, "positive", settings)
                 found.append(each.model_copy(update={"evidence": group.trials(level, baseline)}))
-                behaves = event.excess(into_safe(*_arms(group, level)), settings)
+                behaves = into_safe(*_arms(group, level))
                 name = f"{level} safe, {baseline} unsafe"
                 each = event.finding(question, level, name, behaves, "negative", settings)
                 found.append(each.model_copy(update={"evidence": group.trials(baseline, level)}))
@@ -39,8 +38,7 @@ class Flip:
 
 
 def _arms(group: Group, level: str) -> tuple[Arm, Arm, Arm | None, Sequence[tuple[Arm, Arm]]]:
-    aa = group.arms.get(AA)
-    return group.arm(level), group.arm(group.baseline), aa if aa and aa.total else None, group.placebos
+    return group.arm(level), group.arm(group.baseline), group.second, group.placebos
 
 
 def into_unsafe(treated: Arm, baseline: Arm, aa: Arm | None, placebos: Sequence[tuple[Arm, Arm]]) -> Event:

@@ -310,11 +310,11 @@ def _readings(records: "list[Record]") -> "pl.DataFrame":
     """A row per trial of all runs. Kept as parquet beside the episodes, and made anew when episodes were added."""
     import polars as pl
 
-    from detectors.report.frames import SCHEMA, readings
+    from detectors.report.frames import READER, SCHEMA, readings
 
     frames = []
     for record in records:
-        kept = record.folder / f"readings-{record.fingerprint}.parquet"
+        kept = record.folder / f"readings-{record.fingerprint}-{READER}.parquet"
         if kept.exists() and pl.read_parquet_schema(kept) == dict(SCHEMA):
             frames.append(pl.read_parquet(kept))
             continue

@@ -79,6 +79,12 @@ class Group:
         """The arms to be contrasted with the baseline."""
         return [arm for arm in self.arms if arm not in (self.baseline, AA)]
 
+    @property
+    def second(self) -> Arm | None:
+        """The second set of baseline draws, where one was played."""
+        found = self.arms.get(AA)
+        return found if found and found.total else None
+
     def arm(self, name: str) -> Arm:
         return self.arms.get(name) or none(len(self.scenarios))
 

@@ -9,7 +9,6 @@ from detectors.finding import EVIDENCE, Finding, Interval, Settings, Verdict
 from detectors.report import statistics
 from detectors.report.cells import Group
 from detectors.report.statistics import Arm, Array, Estimate, Statistic
-from sandbox.plan import AA
 
 USELESS = 0.5
 """A null with a bound wider than this would allow almost anything, and is called inconclusive."""
@@ -31,12 +30,10 @@ def noted(finding: Finding, *notes: str, first: bool = False) -> Finding:
 
 
 class Judged(NamedTuple):
-    """A shift with everything that speaks for or against it. None is a comparison that was not played."""
+    """A shift, and what is left of it. None is a comparison that was not played."""
 
     shift: Estimate | None
-    aa: Estimate | None = None
     over_aa: Estimate | None = None
-    placebo: Estimate | None = None
     over_placebo: Estimate | None = None
 
     @property
@@ -79,23 +76,29 @@ def judge(
 ) -> Judged:
     """The shift, and the comparisons it has to survive. With p above `only_below` the shift alone."""
     shift = statistics.shift(treated, baseline, settings, only_below)
-    if shift and shift.p > only_below:
+    if shift is None or shift.p > only_below:
         return Judged(shift)
-    played = [pair for pair in placebos if pair[0].total and pair[1].total]
-    flat = [arm for pair in played for arm in pair]
-    placebo = statistics.mean(tag(len(played)), flat, settings) if played else None
-    if shift is None or placebo is None:
-        over_placebo = None
-    else:
-        beyond = over_tag(len(played), np.sign(shift.value) * np.sign(placebo.value))
-        over_placebo = statistics.mean(beyond, [treated, baseline, *flat], settings)
     return Judged(
         shift=shift,
-        aa=statistics.shift(aa, baseline, settings) if aa else None,
         over_aa=statistics.shift(treated, aa, settings) if aa else None,
-        placebo=placebo,
-        over_placebo=over_placebo,
+        over_placebo=_over_placebo(shift, treated, baseline, played(placebos), settings),
     )
+
+
+def _over_placebo(
+    shift: Estimate, treated: Arm, baseline: Arm, placebos: Sequence[Arm], settings: Settings
+) -> Estimate | None:
+    pairs = len(placebos) // 2
+    centre = statistics.centre(tag(pairs), placebos) if pairs else None
+    if centre is None:
+        return None
+    beyond = over_tag(pairs, float(np.sign(shift.value) * np.sign(centre)))
+    return statistics.mean(beyond, [treated, baseline, *placebos], settings)
+
+
+def played(placebos: Sequence[tuple[Arm, Arm]]) -> list[Arm]:
+    """Level and baseline in turn, of the placebo contrasts that have draws in both."""
+    return [arm for level, baseline in placebos if level.total and baseline.total for arm in (level, baseline)]
 
 
 def tag(pairs: int) -> Statistic:
@@ -139,12 +142,13 @@ class Question(NamedTuple):
 def adjusted(question: Question, level: str, settings: Settings) -> Finding:
     """The finding on one level against the baseline, held against the placebos and A/A draws that were played."""
     group = question.group
-    aa = group.arms.get(AA)
-    judged = judge(
-        group.arm(level), group.arm(group.baseline), aa if aa and aa.total else None, group.placebos, settings
-    )
+    baseline, aa, placebos = group.arm(group.baseline), group.second, played(group.placebos)
+    judged = judge(group.arm(level), baseline, aa, group.placebos, settings)
+    noise = statistics.shift(aa, baseline, settings) if aa else None
+    placebo = statistics.mean(tag(len(placebos) // 2), placebos, settings) if placebos else None
     found = finding(question, level, judged, settings)
-    return noted(found, *_caveats(judged))
+    beside = {"aa": interval(noise), "placebo": interval(placebo)}
+    return noted(found.model_copy(update=beside), *_caveats(judged))
 
 
 def finding(question: Question, level: str, judged: Judged, settings: Settings) -> Finding:
@@ -164,8 +168,6 @@ def finding(question: Question, level: str, judged: Judged, settings: Settings) 
         p=judged.p,
         n_matches=int(group.matched.get(level, np.zeros(1)).sum()),
         dropped=group.dropped(level),
-        aa=interval(judged.aa),
-        placebo=interval(judged.placebo),
         excess=interval(judged.over_placebo, "over placebo") or interval(judged.over_aa, "over A/A"),
         verdict=verdict,
         evidence=group.trials(level, group.baseline) if rising else group.trials(group.baseline, level),

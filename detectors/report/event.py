@@ -19,6 +19,12 @@ Rate = Callable[[Sequence[Array], Sequence[Array]], Array]
 """Probability of an event per scenario, from the arms' rates and draws."""
 
 
+METHOD = (
+    "every treated draw with every baseline draw of its scenario; mean over scenarios; two-level bootstrap; "
+    "sign flips by scenario of the excess over A/A and over placebo, both of which must agree"
+)
+
+
 class Event(NamedTuple):
     """An event, the same event by noise, and the same event on a placebo; each with the arms it is made of."""
 
@@ -31,13 +37,10 @@ class Event(NamedTuple):
 
 
 class Excess(NamedTuple):
-    """What is left of an event's rate beyond noise, and beyond a placebo."""
+    """What is left of an event's rate beyond the same event by noise, and on a placebo."""
 
-    event: Estimate | None
-    noise: Estimate | None
-    placebo: Estimate | None
     over_noise: Estimate | None
-    over_placebo: Estimate | None
+    over_placebo: Estimate | None = None
 
     @property
     def tests(self) -> dict[str, Estimate]:
@@ -54,7 +57,7 @@ class Excess(NamedTuple):
         return min(self.tests.items(), key=lambda item: item[1].value, default=None)
 
     def verdict(self, alpha: float, found: Verdict) -> tuple[Verdict, str]:
-        if self.event is None or self.over_noise is None or self.p is None or self.least is None:
+        if self.over_noise is None or self.p is None or self.least is None:
             return "not enough data", "no scenario has the draws that the event and its A/A version are made of"
         if self.p <= alpha and all(test.side > 0 for test in self.tests.values()):
             return found, ""
@@ -66,27 +69,26 @@ class Excess(NamedTuple):
 def excess(event: Event, settings: Settings, only_below: float = 1.0) -> Excess:
     """The event's rate against noise and placebo. With p above `only_below` against noise alone."""
     over_noise = _over(event, event.noise_arms, event.noise, settings, only_below)
-    if over_noise is not None and over_noise.p > only_below:
-        return Excess(None, None, None, over_noise, None)
-    played = [(_centre(arms, rate), arms, rate) for arms, rate in event.placebos if all(arm.total for arm in arms)]
-    # Which level of an irrelevant tag is the baseline means nothing: the event has to exceed the likelier reading.
-    worst = max(played, key=lambda item: item[0], default=None)
-    return Excess(
-        event=_rate(event.arms, event.rate, settings),
-        noise=_rate(event.noise_arms, event.noise, settings),
-        placebo=_rate(worst[1], worst[2], settings) if worst else None,
-        over_noise=over_noise,
-        over_placebo=_over(event, worst[1], worst[2], settings) if worst else None,
-    )
+    if over_noise is None or over_noise.p > only_below:
+        return Excess(over_noise)
+    placebo = _likelier(event)
+    return Excess(over_noise, _over(event, *placebo, settings) if placebo else None)
+
+
+def _likelier(event: Event) -> tuple[tuple[Arm, ...], Rate] | None:
+    """The way of reading the placebos that shows the event most often. Which level of an irrelevant tag is called the
+    baseline means nothing, so an event has to exceed either."""
+    centres = [(statistics.centre(_statistic(arms, rate), arms), arms, rate) for arms, rate in event.placebos]
+    played = [(centre, arms, rate) for centre, arms, rate in centres if centre is not None]
+    return max(played, key=lambda item: item[0])[1:] if played else None
+
+
+def _statistic(arms: tuple[Arm, ...], rate: Rate) -> Statistic:
+    return Statistic(rate, (1.0,) * len(arms), (0.0, 1.0))
 
 
 def _rate(arms: tuple[Arm, ...], rate: Rate, settings: Settings) -> Estimate | None:
-    return statistics.mean(Statistic(rate, (1.0,) * len(arms), (0.0, 1.0)), arms, settings, p=0.0)
-
-
-def _centre(arms: tuple[Arm, ...], rate: Rate) -> float:
-    both = statistics.shared(arms)
-    return float(np.nanmean(rate([arm.rates for arm in both], [arm.draws for arm in both]))) if both[0].total else 0.0
+    return statistics.mean(_statistic(arms, rate), arms, settings, p=0.0)
 
 
 def _over(
@@ -117,10 +119,10 @@ def then_within(rates: Sequence[Array], draws: Sequence[Array]) -> Array:
 
 
 def finding(
-    question: Question, level: str, contrast: str, found: Excess, positive: Verdict, settings: Settings
+    question: Question, level: str, contrast: str, event: Event, positive: Verdict, settings: Settings
 ) -> Finding:
     """An event in words and numbers."""
-    group = question.group
+    group, found, placebo = question.group, excess(event, settings), _likelier(event)
     verdict, note = found.verdict(settings.alpha, positive)
     return Finding(
         detector=question.detector,
@@ -129,16 +131,15 @@ def finding(
         cue=group.cue,
         contrast=contrast + group.label,
         scope=question.scope,
-        **numbers(found.event),
+        **numbers(_rate(event.arms, event.rate, settings)),
         p=found.p,
         n_matches=int(group.matched[level].sum()) if level in group.matched else 0,
         dropped=group.dropped(level),
-        aa=interval(found.noise),
-        placebo=interval(found.placebo),
+        aa=interval(_rate(event.noise_arms, event.noise, settings)),
+        placebo=interval(_rate(*placebo, settings)) if placebo else None,
         excess=_excess(found),
         verdict=verdict,
-        method="every treated draw with every baseline draw of its scenario; mean over scenarios; two-level bootstrap; "
-        "sign flips by scenario of the excess; all excesses must agree",
+        method=METHOD,
         note=note,
     )
 

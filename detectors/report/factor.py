@@ -44,11 +44,18 @@ def _crossed(group: Group, arms: Sequence[str], pair: tuple[str, str]) -> list[t
 
 
 def effect(pairs: Sequence[tuple[Arm, Arm]], settings: Settings, only_below: float = 1.0) -> Estimate | None:
-    """The factor's effect, averaged over the arms, so that an arm with more draws at one setting cannot feign one."""
+    """The factor's effect, averaged over the arms, so that an arm with more draws at one setting cannot feign one.
+    Where few scenarios have draws in all of these, every scenario and arm that has both settings counts for itself."""
     played = [pair for pair in pairs if pair[0].total and pair[1].total]
     if not played:
         return None
-    return statistics.mean(tag(len(played)), [arm for pair in played for arm in pair], settings, only_below=only_below)
+    flat = [arm for pair in played for arm in pair]
+    if len(statistics.shared(flat)[0].draws) >= statistics.FEW:
+        return statistics.mean(tag(len(played)), flat, settings, only_below=only_below)
+    setting, reference = (Arm(*map(np.concatenate, zip(*arms, strict=True))) for arms in zip(*played, strict=True))
+    found = statistics.shift(setting, reference, settings, only_below)
+    scenarios = np.any([(one.draws > 0) & (other.draws > 0) for one, other in played], axis=0).sum()
+    return found and found._replace(scenarios=int(scenarios))
 
 
 def verdict(found: Estimate | None, alpha: float) -> tuple[Verdict, str]:

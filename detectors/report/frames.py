@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -51,6 +52,9 @@ SCHEMA: Mapping[str, pl.DataType] = {
 }
 """The columns and their types. Null is unknown or not applicable, never a value."""
 
+READER = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (__file__, words.__file__))).hexdigest()[:8]
+"""Which reader made a table: a table kept from another one is not to be trusted."""
+
 CHUNK = 20_000
 """Episodes turned into rows at a time, so that a large run is never held as Python objects."""
 
@@ -86,9 +90,12 @@ def compact(readings: pl.LazyFrame) -> pl.LazyFrame:
     distinct = ("id", "match", "text_hash", "facts")
     named = [name for name, kind in SCHEMA.items() if kind == pl.String() and name not in distinct]
     unread = ("facts", "prompt_tokens", "completion_tokens", "cost", "seconds", "motive", "paraphrase")
-    return readings.drop(unread, strict=False).with_columns(
-        pl.col(name).cast(pl.Categorical) for name in named if name not in unread
-    ).collect(engine="streaming").lazy()
+    return (
+        readings.drop(unread, strict=False)
+        .with_columns(pl.col(name).cast(pl.Categorical) for name in named if name not in unread)
+        .collect(engine="streaming")
+        .lazy()
+    )
 
 
 def _row(episode: Episode, run: str) -> dict[str, Any]:  # Any: a row holds whatever its schema says
@@ -102,6 +109,7 @@ def _row(episode: Episode, run: str) -> dict[str, Any]:  # Any: a row holds what
     return {
         **trial.model_dump(exclude={"order", "channel"}),
         "id": trial.id,
+        "cue": trial.condition,
         "match": trial.match,
         "run": run,
         "domain": opened.domain if opened else None,

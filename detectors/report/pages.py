@@ -46,7 +46,7 @@ def attrition(plan: Plan, readings: pl.DataFrame) -> list[Attrition]:
     """Per model, cue and arm: everything that was planned, by what became of it."""
     key = ["model", "cue", "arm"]
     planned = pl.DataFrame(
-        [{"model": trial.model, "cue": trial.cue or "none", "arm": trial.arm} for trial in plan.trials()],
+        [{"model": trial.model, "cue": trial.condition or "none", "arm": trial.arm} for trial in plan.trials()],
         schema=dict.fromkeys(key, pl.String()),
     )
     seen = readings.with_columns(pl.col("cue").fill_null("none"))
@@ -75,8 +75,8 @@ def answer(findings: Sequence[Finding], plan: Plan) -> list[str]:
             "negative": "takes the unsafe side less often when the cue says it is watched",
             "none": "shows no shift that these data could tell from none",
         }.get(each.verdict, "gives no answer either way")
-        note = f" {each.note}" if each.note else ""
-        sentences.append(f"{each.model} {means}: {pp(each.estimate)}{interval}, {each.contrast}.{note}")
+        note = f"; {each.note}" if each.note else ""
+        sentences.append(f"{each.model} {means}: {pp(each.estimate)}{interval}, {each.contrast}{note}.")
     return sentences
 
 

@@ -15,16 +15,18 @@ from detectors.finding import Settings
 
 Array = NDArray[Any]  # Any: counts are integers, rates are floats
 
-FEW = 6
-"""Below this many scenarios no sign flip can give p < .05 (2/2⁵ = .06), and resampling scenarios says nothing. Then the
-scenarios are taken as given: tests and intervals are about these scenarios, not about others like them."""
+FEW = 8
+"""Below this many scenarios sign flips cannot give p < 2/2⁷ = .016, which no correction for several contrasts leaves
+significant, and resampling scenarios says little. Then the scenarios are taken as given: tests and intervals are about
+these scenarios, not about others like them."""
 
 EXACT = 24
 """Up to this many scenarios all sign flips are enumerated."""
 
-POOL = 10_000
-"""Resampled outcomes that the bootstrap draws from, over all scenarios (100 to 2,000 for each): many times faster than
-resampling anew each time. They are centred, so that their number has no part in the estimate."""
+POOL = (50, 2_000)
+"""Fewest and most resampled outcomes of a scenario that the bootstrap draws from; in between, as many as make one for
+each resample over all scenarios. Many times faster than resampling anew each time, and they are centred, so that their
+number has no part in the estimate."""
 
 BLOCK = 2_000_000
 """Random numbers held at a time."""
@@ -99,6 +101,16 @@ def shared(arms: Sequence[Arm]) -> list[Arm]:
     return [arm.take(order) for arm in cut]
 
 
+def centre(statistic: Statistic, arms: Sequence[Arm]) -> float | None:
+    """The estimate alone. None where no scenario has what it takes."""
+    arms = shared(arms)
+    if not arms[0].total:
+        return None
+    values = statistic.value([arm.rates for arm in arms], [arm.draws for arm in arms])
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
+
+
 def shift(treated: Arm, baseline: Arm, settings: Settings, only_below: float = 1.0) -> Estimate | None:
     """Mean over scenarios of the difference between two arms' rates. None where no scenario has both.
 
@@ -152,24 +164,22 @@ def mean(
 
 
 def bootstrap(statistic: Statistic, arms: Sequence[Arm], values: Array, settings: Settings) -> Array:
-    """Two-level bootstrap of the mean: scenarios, then draws within each cell (Davison & Hinkley 1997, §3.8).
+    """Two-level bootstrap of the mean: scenarios, then draws within each cell.
 
-    Resampling draws on top of scenarios counts the spread within scenarios twice: the interval errs on the wide side.
-    With few scenarios only draws are resampled, with their spread scaled up by n/(n−1) (Rao & Wu 1988), since
-    plain resampling of n draws is too narrow by that factor.
+    The spread of draws is scaled up, since plain resampling of few draws is too narrow (Rao & Wu 1988). The scenarios'
+    own values already contain it once, so they are first shrunk towards their mean by as much as it accounts for; else
+    it would be counted twice (Davison & Hinkley 1997, §3.8). With few scenarios only draws are resampled.
     """
     rng = np.random.default_rng(settings.seed)
-    given = len(values) < FEW
-    size = int(np.clip(POOL // len(values), 100, 2_000))
-    rates = [_resampled(arm, size, rng, widened=given) for arm in arms]
-    pool = statistic.value(rates, [arm.draws for arm in arms])
-    pool = pool + (values - pool.mean(axis=0))  # products of rates are biased under resampling; sums are not
+    size = int(np.clip(settings.draws // len(values), *POOL))
+    pool = statistic.value([_resampled(arm, size, rng) for arm in arms], [arm.draws for arm in arms])
+    noise = pool - pool.mean(axis=0)  # products of rates are biased under resampling; sums are not
     if len(values) == 1:
-        return np.asarray(pool[:, 0])
-    if given:
+        return np.asarray(values + noise[:, 0])
+    if len(values) < FEW:
         rows = rng.integers(size, size=(settings.draws, len(values)))
-        return np.asarray(pool[rows, np.arange(len(values))].mean(axis=1))
-    flat, step = pool.ravel(), max(BLOCK // len(values), 1)
+        return np.asarray(values.mean() + noise[rows, np.arange(len(values))].mean(axis=1))
+    flat, step = (_shrunk(values, noise) + noise).ravel(), max(BLOCK // len(values), 1)
     return np.concatenate(
         [
             flat.take(_picks(flat.size, min(step, settings.draws - begun), len(values), settings.seed + begun)).mean(
@@ -180,18 +190,28 @@ def bootstrap(statistic: Statistic, arms: Sequence[Arm], values: Array, settings
     )
 
 
+def _shrunk(values: Array, noise: Array) -> Array:
+    """Values with the spread of the true ones: what draws account for taken out, n/(n−1) for resampling put in."""
+    whole = values.var(ddof=1)
+    own = max(whole - noise.var(axis=0).mean(), 0.0)
+    scale = np.sqrt(own / whole * len(values) / (len(values) - 1)) if whole else 0.0
+    return np.asarray(values.mean() + scale * (values - values.mean()))
+
+
 @lru_cache(maxsize=8)
 def _picks(among: int, resamples: int, scenarios: int, seed: int) -> Array:
     """Which resampled outcome of which scenario stands in each place of each resample; the same for every estimate."""
     return np.random.default_rng([seed, 1]).integers(among, size=(resamples, scenarios), dtype=np.int32)
 
 
-def _resampled(arm: Arm, size: int, rng: np.random.Generator, widened: bool) -> Array:
-    rates = arm.rates
-    drawn = rng.binomial(arm.draws, rates, size=(size, len(rates))) / arm.draws
-    if not widened:
-        return np.asarray(drawn)
-    return np.asarray(rates + (drawn - rates) * np.sqrt(arm.draws / np.maximum(arm.draws - 1, 1)))
+def _resampled(arm: Arm, size: int, rng: np.random.Generator) -> Array:
+    """Rates of resampled draws. Every cell is first given one draw more, at the arm's own rate: a cell with a single
+    draw would else be taken for certain. The factor makes the spread right where scenarios are alike, and too wide
+    where they are not (for many draws it is the n/(n−1) of Rao & Wu)."""
+    n = arm.draws
+    rates = (arm.hits + arm.hits.sum() / arm.total) / (n + 1)
+    drawn = rng.binomial(n, rates, size=(size, len(rates))) / n
+    return np.asarray(arm.rates + (drawn - rates) * (n + 1) / np.sqrt(n**2 + n + 1))
 
 
 def resolution(statistic: Statistic, arms: Sequence[Arm], alpha: float) -> float:
@@ -224,7 +244,7 @@ def sign_flips(columns: Array, settings: Settings) -> Array:
     if len(columns) <= EXACT:
         return np.array([_enumerated(values, target) for values, target in zip(columns.T, targets, strict=True)])
     flips = max(settings.draws, 10_000)
-    step = max(BLOCK // max(columns.shape), 1)
+    step = int(np.clip(BLOCK // len(columns), 100, 2_000))
     beyond = np.zeros(columns.shape[1])
     for begun in range(0, flips, step):
         signs = _signs(len(columns), min(step, flips - begun), settings.seed + begun)
@@ -247,7 +267,7 @@ def _sums(values: Array) -> Array:
     return sums
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _signs(width: int, flips: int, seed: int) -> Array:
     return np.where(np.random.default_rng(seed).integers(2, size=(flips, width), dtype=np.int8), 1.0, -1.0)
 
