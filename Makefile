@@ -1,5 +1,5 @@
 # The two commands of the README, and what they are made of.
-.PHONY: setup demo test lint check bench
+.PHONY: setup demo test lint check bench-detect lock
 
 setup:  ## Python environment, Docker engine, base image; nothing to do when they are there
 	@./sandbox/setup
@@ -19,6 +19,9 @@ lint: setup
 
 check: setup  ## Put every environment through its checks in real boxes
 	@.venv/bin/honne check
+
+bench-detect: setup  ## A million readings through every detector, beside the published formula in plain Python
+	@.venv/bin/python -m benchmarks.detect
 
 lock:  ## Write requirements.lock anew from pyproject.toml, with hashes and without an index's address
 	@.venv/bin/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url \

@@ -211,7 +211,10 @@ def _minimal(bench: Bench, cues: Mapping[str, OversightCue]) -> Verdict:
                     f"{bench.environment.folder}: {cue.name}/{level} changes {where} outside the cue's own words",
                 )
             compared += 1
-    return Verdict(name, "cue minimality", True, f"{compared} pairs of arms differ in the cue alone")
+    sample = next(cue for cue in cues.values() if cue.kind == "oversight")
+    level = next(level for level in sample.levels if level != sample.baseline)
+    example = f"{sample.text(sample.baseline, 0)!r} → {sample.text(level, 0)!r}"
+    return Verdict(name, "cue minimality", True, f"{compared} pairs of arms differ in the cue alone, as {example}")
 
 
 class Rendered(NamedTuple):

@@ -582,6 +582,7 @@ def check(
         list[str] | None, typer.Argument(metavar="[NAME…]", help="Environments; all of them by default.")
     ] = None,
     environments: Folders = None,
+    everything: Annotated[bool, typer.Option("--all", help="Print every check with what was seen.")] = False,
     as_json: Json = False,
 ) -> None:
     """Put environments through their checks in real boxes: routes, near misses, cues, words."""
@@ -614,7 +615,7 @@ def check(
     else:
         from sandbox.display import verdict_table
 
-        verdict_table(verdicts)
+        verdict_table(verdicts, everything)
     if not all(verdict.ok for verdict in verdicts):
         raise typer.Exit(1)
 

@@ -84,8 +84,8 @@ def findings_table(findings: "Sequence[Finding]") -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def verdict_table(verdicts: "Sequence[Verdict]") -> None:
-    """A row per environment, then whatever failed, whole."""
+def verdict_table(verdicts: "Sequence[Verdict]", everything: bool = False) -> None:
+    """A row per environment, then whatever failed, whole; or everything."""
     rows: dict[str, list[Verdict]] = {}
     for each in verdicts:
         rows.setdefault(each.environment, []).append(each)
@@ -101,7 +101,7 @@ def verdict_table(verdicts: "Sequence[Verdict]") -> None:
         )
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     for each in verdicts:
-        if not each.ok or each.environment == "all":
+        if everything or not each.ok or each.environment == "all":
             print(f"{'ok  ' if each.ok else 'FAIL'} {each.environment}: {each.check}: {inert(each.detail)}")
     print(f"{len(verdicts)} checks, {sum(not each.ok for each in verdicts)} failed")
 
