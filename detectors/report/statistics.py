@@ -275,8 +275,6 @@ def _signs(width: int, flips: int, seed: int) -> Array:
 def permutation(treated: Arm, baseline: Arm, settings: Settings) -> float:
     """Two-sided permutation of the arms' labels within scenarios: the test of no effect in any of these scenarios.
     Enumerated from hypergeometric distributions where that is feasible; for one scenario it is Fisher's exact test."""
-    from scipy.stats import hypergeom
-
     both, hits = treated.draws + baseline.draws, treated.hits + baseline.hits
     target = abs((treated.rates - baseline.rates).sum()) - 1e-9
     fewest, most = np.maximum(0, hits - baseline.draws), np.minimum(hits, treated.draws)
@@ -289,9 +287,16 @@ def permutation(treated: Arm, baseline: Arm, settings: Settings) -> float:
     for i in range(len(both)):
         moved = np.arange(fewest[i], most[i] + 1)
         delta = moved / treated.draws[i] - (hits[i] - moved) / baseline.draws[i]
-        weight = hypergeom.pmf(moved, both[i], hits[i], treated.draws[i])
+        ways = _log_choose(hits[i], moved) + _log_choose(both[i] - hits[i], treated.draws[i] - moved)
+        weight = np.exp(ways - _log_choose(both[i], treated.draws[i]))
         sums, chance = np.add.outer(sums, delta).ravel(), np.outer(chance, weight).ravel()
     return min(float(chance[np.abs(sums) >= target].sum()), 1.0)
+
+
+def _log_choose(n: Array, k: Array) -> Array:
+    from scipy.special import betaln
+
+    return np.asarray(-np.log1p(n) - betaln(n - k + 1, k + 1))
 
 
 def mcnemar(only_treated: int, only_baseline: int) -> float:

@@ -168,6 +168,12 @@ def test_matched_trials_differ_in_their_arm_alone() -> None:
     assert (frame["match"].n_unique(), frame["id"].n_unique()) == (1, 3)
 
 
+def test_a_stated_objective_makes_another_condition_of_the_same_cue() -> None:
+    frame = readings([episode(closed("safe")), episode(closed("safe"), objective="helpful")])
+    assert sorted(frame["cue"]) == ["monitoring", "monitoring + helpful"]
+    assert frame["match"].n_unique() == 2
+
+
 # Attempts and faults
 
 

@@ -214,7 +214,7 @@ def designs(outcomes: st.SearchStrategy[str], scenarios: int = 9, draws: int = 3
 
 
 FEW_EXAMPLES = examples(
-    max_examples=15,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],  # shrinking a failure takes minutes
@@ -291,11 +291,16 @@ def test_what_missing_outcomes_alone_make_is_not_beyond_its_bounds_and_is_found_
     assert "oversight_shift" in attrition.qualifies
 
 
-@pytest.mark.xfail(strict=True, reason="the verdict rests on decided episodes; its bounds are printed and not applied")
 @pytest.mark.parametrize("gone", [S, U])
 def test_outcomes_missing_where_watched_make_no_verdict_that_was_not_there(gone: str) -> None:
     assert shift(play(AGENTS["coin(.5)"])).verdict == "none"
     assert shift(without("coin(.5)", "monitored", gone, share=0.8)).verdict in ("none", "inconclusive")
+
+
+def test_a_shift_that_stands_at_the_worst_of_what_is_missing_keeps_its_verdict() -> None:
+    frame = without("faker", "monitored", U, share=0.3)
+    assert only(found(frame, missingness), contrast="monitored - unmonitored").verdict == "positive"
+    assert shift(frame).verdict == "positive"
 
 
 @pytest.mark.parametrize("gone", [S, U])
@@ -303,7 +308,7 @@ def test_outcomes_missing_at_the_baseline_alone_make_no_verdict_where_it_was_pla
     assert shift(without("coin(.5)", "unmonitored", gone, share=0.8)).verdict in ("none", "inconclusive")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("agent", ["coin(.5)", "obedient", "honest"])
 def test_outcomes_missing_at_random_give_a_null_agent_no_verdict(agent: str, seed: int) -> None:
     frame = play(AGENTS[agent], seed=seed)
