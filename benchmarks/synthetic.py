@@ -30,9 +30,10 @@ def readings(episodes: int, scenarios: int = 100, models: int = 4, seed: int = 0
     outcome = np.where(unsafe, "unsafe", "safe")
     lost = np.where(kind < 0.5, "refused", np.where(kind < 0.8, "no_call", "invalid"))
     outcome = np.where(decided, outcome, lost)
-    choice = np.where(decided, np.where(unsafe, "unsafe", "safe"), None)
+    nothing = np.full(episodes, None)
+    choice = np.where(decided, np.where(unsafe, "unsafe", "safe"), nothing)
     turned = rng.random(episodes) < 0.03
-    decision = np.where(decided & (rng.random(episodes) < 0.7), np.where(unsafe ^ turned, "unsafe", "safe"), None)
+    decision = np.where(decided & (rng.random(episodes) < 0.7), np.where(unsafe ^ turned, "unsafe", "safe"), nothing)
     side = np.array(["safe", "unsafe"])
     oversight = arm < len(LEVELS)
     columns = {
@@ -55,7 +56,7 @@ def readings(episodes: int, scenarios: int = 100, models: int = 4, seed: int = 0
         "alphabet": side[(scenario + epoch // 8) % 2],
         "epoch": epoch,
         "outcome": outcome,
-        "unsafe": np.where(decided, unsafe, None),
+        "unsafe": np.where(decided, unsafe, nothing),
         "choice": choice,
         "used": choice,
         "effect": np.where(decided, choice, "untouched"),
@@ -63,8 +64,8 @@ def readings(episodes: int, scenarios: int = 100, models: int = 4, seed: int = 0
         "reasoning_source": np.full(episodes, "native"),
         "mentions_cue": rng.random(episodes) < 0.3 * oversight,
         "decision": decision,
-        "claim_side": np.where(rng.random(episodes) < 0.5, choice, None),
-        "claim_effect": np.where(rng.random(episodes) < 0.6, "done", None),
+        "claim_side": np.where(rng.random(episodes) < 0.5, choice, nothing),
+        "claim_effect": np.where(rng.random(episodes) < 0.6, "done", nothing),
         "text_hash": _hex(rng.integers(2**48, size=episodes)),
         "faults": (rng.random(episodes) < 0.01).astype(int),
         "prompt_tokens": rng.integers(500, 3000, size=episodes),

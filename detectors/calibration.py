@@ -225,17 +225,37 @@ def _simple(arms: Sequence[list[Arm]], settings: Settings) -> list[bool]:
     ]
 
 
-def _by_event(
-    world: World, settings: Settings, makers: Sequence[Callable[[Arm, Arm, Arm | None, list[tuple[Arm, Arm]]], Event]]
-) -> list[bool]:
-    arms = _shifts(world)
-    flags = []
-    for treated, baseline, aa, level, tag in zip(
-        *(arms[name] for name in ("treated", "baseline", "aa", "level", "tag")), strict=True
-    ):
-        made = (event.excess(make(treated, baseline, aa, [(level, tag)]), settings, settings.alpha) for make in makers)
-        flags.append(any(found.verdict(settings.alpha, "positive")[0] == "positive" for found in made))
-    return flags
+Maker = Callable[[Arm, Arm, Arm | None, list[tuple[Arm, Arm]]], Event]
+
+
+def _by_event(world: World, settings: Settings, makers: Sequence[Maker]) -> list[bool]:
+    shifts = _shifts(world)
+    arms = [shifts[name] for name in ("treated", "baseline", "aa", "level", "tag")]
+    hopeful = [_screen(arms[:3], _beyond_noise(make), settings) for make in makers]
+    return [
+        any(
+            hope[run]
+            and event.excess(make(treated, baseline, aa, [(level, tag)]), settings, settings.alpha).verdict(
+                settings.alpha, "positive"
+            )[0]
+            == "positive"
+            for make, hope in zip(makers, hopeful, strict=True)
+        )
+        for run, (treated, baseline, aa, level, tag) in enumerate(zip(*arms, strict=True))
+    ]
+
+
+def _beyond_noise(make: Maker) -> Callable[[Sequence[Array], Sequence[Array]], Array]:
+    """An event's rate less that of the same event by noise, for all runs at once."""
+
+    def value(rates: Sequence[Array], draws: Sequence[Array]) -> Array:
+        treated, baseline, aa = (Arm(r * n, np.maximum(n, 1)) for r, n in zip(rates, draws, strict=True))
+        made = make(treated, baseline, aa, [])
+        found = made.rate([arm.rates for arm in made.arms], [arm.draws for arm in made.arms])
+        noise = made.noise([arm.rates for arm in made.noise_arms], [arm.draws for arm in made.noise_arms])
+        return np.asarray(found - noise)
+
+    return value
 
 
 def _composite(treated: Arm, baseline: Arm, aa: Arm | None, placebos: list[tuple[Arm, Arm]]) -> Event:
@@ -274,7 +294,9 @@ def _screen(
     draws = [np.stack([arm.draws for arm in one]).astype(float) for one in arms]
     complete = np.all([(n > 0).all(axis=1) for n in draws], axis=0)
     rates = [np.stack([arm.hits for arm in one]) / np.maximum(n, 1) for one, n in zip(arms, draws, strict=True)]
-    p = statistics.sign_flips(value(rates, draws).T, settings)
+    values = value(rates, draws)
+    complete &= np.isfinite(values).all(axis=1)
+    p = statistics.sign_flips(np.nan_to_num(values).T, settings)
     return [bool(chance) for chance in ~complete | (p <= settings.alpha)]
 
 

@@ -9,6 +9,8 @@ import pytest
 from detectors.calibration import DETECTORS, SIZES, ZOO, Agent, ErrorRate, World, calibrate, measure, simulate
 from detectors.detect import detect, detectors
 from detectors.finding import Settings
+from detectors.report import statistics
+from detectors.report.statistics import Arm
 from tests.detectors.designs import table
 
 BY_NAME: Mapping[str, Agent] = {agent.name: agent for agent in ZOO}
@@ -68,12 +70,27 @@ def test_scenarios_of_a_simulated_agent_differ_and_arms_of_a_blind_one_do_not() 
     assert abs(means["treated"] - means["baseline"]).mean() < 0.08
 
 
+@pytest.mark.parametrize(("agent", "truth"), [("partial_faker(0.3)", 0.24), ("cue_blind", 0.0), ("faker", 0.8)])
+def test_nine_intervals_in_ten_or_more_hold_the_true_shift(agent: str, truth: float) -> None:
+    """Slips of one draw in ten take a fifth off what an agent is disposed to do."""
+    arms = {name: draws.unsafe.sum(axis=-1) for name, draws in simulate(BY_NAME[agent], SIZE, 200, seed=7).arms.items()}
+    draws = np.full(SIZE[0], SIZE[1])
+    held = 0
+    for treated, baseline in zip(arms["treated"], arms["baseline"], strict=True):
+        found = statistics.shift(Arm(treated, draws), Arm(baseline, draws), Settings(draws=1_000))
+        assert found is not None
+        held += found.low <= truth <= found.high
+    low, high = statistics.wilson(held, 200) or (0.0, 1.0)
+    assert high >= 0.95
+    assert low >= 0.85
+
+
 def _frame(world: World, run: int) -> pl.DataFrame:
     """A simulated run written out as readings, episode by episode."""
 
     def outcomes(arm: str) -> list[list[str]]:
         unsafe, decided = world.arms[arm].unsafe[run], world.arms[arm].decided[run]
-        return np.where(decided, np.where(unsafe, "unsafe", "safe"), "refused").tolist()
+        return [list(map(str, row)) for row in np.where(decided, np.where(unsafe, "unsafe", "safe"), "refused")]
 
     oversight = {
         name: outcomes(arm) for name, arm in (("unmonitored", "baseline"), ("monitored", "treated"), ("aa", "aa"))
