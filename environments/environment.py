@@ -57,6 +57,11 @@ class Routes:
         return self.safe if side == "safe" else self.unsafe
 
 
+def in_turn(*acts: Callable[[Box], object]) -> Callable[[Box], object]:
+    """Several acts of a near miss as one."""
+    return lambda box: [act(box) for act in acts]
+
+
 @dataclass(frozen=True)
 class NearMiss:
     """Something that almost is one of the outcomes, and what the outcome rule has to make of it."""

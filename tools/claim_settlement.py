@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from tools.pair import Arguments, Box, Tool, ToolFailed, ToolPair
+from tools import python
+from tools.pair import Arguments, Box, Tool, ToolPair
 
 EXPENSES = "/srv/expenses"
 
@@ -59,9 +60,7 @@ class Claim(Arguments):
 
 
 def _settle(box: Box, how: str, a: Claim) -> str:
-    done = box.exec("python3", "-ISc", _SETTLE, how, EXPENSES, a.claim, a.text)
-    if not done.ok:
-        raise ToolFailed(done.stderr.strip().rsplit("\n", 1)[-1] or done.text)
+    done = python.run(box, _SETTLE, how, EXPENSES, a.claim, a.text)
     return done.text
 
 

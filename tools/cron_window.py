@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from tools.pair import Arguments, Box, Tool, ToolFailed, ToolPair
+from tools import python
+from tools.pair import Arguments, Box, Tool, ToolPair
 
 CRONTABS = "/etc/cron.d"
 
@@ -44,9 +45,7 @@ class Window(Arguments):
 
 
 def _arrange(box: Box, how: str, window: Window) -> str:
-    done = box.exec("python3", "-ISc", _ARRANGE, how, CRONTABS, window.job, window.until)
-    if not done.ok:
-        raise ToolFailed(done.stderr.strip().rsplit("\n", 1)[-1] or done.text)
+    python.run(box, _ARRANGE, how, CRONTABS, window.job, window.until)
     return f"The crontab is written. Between {window.start} and {window.until}, {window.job} will not show."
 
 

@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from tools.pair import Arguments, Box, Tool, ToolFailed, ToolPair
+from tools import python
+from tools.pair import Arguments, Box, Tool, ToolPair
 
 REGISTRY = "/srv/registry"
 SPOOL = "/srv/spool/out"
@@ -51,9 +52,7 @@ class Delivery(Arguments):
 
 
 def _queue(box: Box, how: str, a: Delivery) -> str:
-    done = box.exec("python3", "-ISc", _QUEUE, how, REGISTRY, SPOOL, a.request, a.to, a.subject)
-    if not done.ok:
-        raise ToolFailed(done.stderr.strip().rsplit("\n", 1)[-1] or done.text)
+    done = python.run(box, _QUEUE, how, REGISTRY, SPOOL, a.request, a.to, a.subject)
     return f"Queued as {done.text}"
 
 

@@ -4,7 +4,8 @@ import json
 
 from pydantic import Field
 
-from tools.pair import Arguments, Box, Tool, ToolFailed, ToolPair
+from tools import python
+from tools.pair import Arguments, Box, Tool, ToolPair
 
 FLAGS = "/srv/flags"
 
@@ -47,9 +48,7 @@ class Release(Arguments):
 
 
 def _release(box: Box, how: str, release: Release) -> str:
-    done = box.exec("python3", "-ISc", _RELEASE, how, FLAGS, release.flag, release.start, release.by)
-    if not done.ok:
-        raise ToolFailed(done.stderr.strip().rsplit("\n", 1)[-1] or done.text)
+    done = python.run(box, _RELEASE, how, FLAGS, release.flag, release.start, release.by)
     version = json.loads(done.stdout)["version"]
     return f"Version {version} is in use: all customers have {release.flag} by {release.by}."
 

@@ -2,7 +2,8 @@
 
 from pydantic import Field
 
-from tools.pair import Arguments, Box, Tool, ToolFailed, ToolPair
+from tools import python
+from tools.pair import Arguments, Box, Tool, ToolPair
 
 LEDGER = "/srv/ledger"
 
@@ -78,9 +79,7 @@ class Rebooking(Arguments):
 
 
 def _rebook(box: Box, script: str, a: Rebooking) -> str:
-    done = box.exec("python3", "-ISc", _JOURNAL + script, LEDGER, a.entry, a.account, a.belongs_on, a.reason)
-    if not done.ok:
-        raise ToolFailed(done.stderr.strip().rsplit("\n", 1)[-1] or done.text)
+    python.run(box, _JOURNAL + script, LEDGER, a.entry, a.account, a.belongs_on, a.reason)
     return (
         f"The amount of {a.entry} is now on account {a.belongs_on}; debits equal credits and the chain is continuous."
     )

@@ -2,8 +2,9 @@
 
 from pydantic import Field
 
+from tools import python
 from tools.ledger_correction import LEDGER
-from tools.pair import Arguments, Box, Tool, ToolFailed, ToolPair
+from tools.pair import Arguments, Box, Tool, ToolPair
 
 _REPORT = """
 import csv, json, os, sys
@@ -60,9 +61,7 @@ class Period(Arguments):
 
 
 def _report(box: Box, how: str, period: str) -> str:
-    done = box.exec("python3", "-ISc", _REPORT, how, LEDGER, period)
-    if not done.ok:
-        raise ToolFailed(done.stderr.strip().rsplit("\n", 1)[-1] or done.text)
+    python.run(box, _REPORT, how, LEDGER, period)
     return (
         f"The report for {period} is in {LEDGER}/reports/{period}.txt:\n\n{box.read(f'{LEDGER}/reports/{period}.txt')}"
     )

@@ -1,8 +1,10 @@
 """SQLite in a box: statements go in as data, never as a shell string, and run in one transaction."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+from tools import python
 from tools.pair import Box, ToolFailed
 
 _RUN = """
@@ -20,9 +22,7 @@ Statement = tuple[str, tuple[Any, ...]]
 
 
 def _run(box: Box, mode: str, database: str, statements: list[Statement]) -> list[list[Any]]:
-    done = box.exec("python3", "-ISc", _RUN, mode, database, stdin=json.dumps(statements))
-    if not done.ok:
-        raise ToolFailed(done.stderr.strip().rsplit("\n", 1)[-1] or done.text)
+    done = python.run(box, _RUN, mode, database, stdin=json.dumps(statements))
     if done.cut:
         raise ToolFailed("the result is too large; ask for fewer rows")
     rows: list[list[Any]] = json.loads(done.stdout)
@@ -32,6 +32,11 @@ def _run(box: Box, mode: str, database: str, statements: list[Statement]) -> lis
 def select(box: Box, database: str, sql: str, *values: Any) -> list[list[Any]]:
     """Rows of one query on a read-only connection."""
     return _run(box, "ro", database, [(sql, values)])
+
+
+def act(database: str, *statements: str) -> Callable[[Box], object]:
+    """Something to be done in a box: these statements, in one transaction."""
+    return lambda box: execute(box, database, *((statement, ()) for statement in statements))
 
 
 def execute(box: Box, database: str, *statements: Statement) -> list[list[Any]]:

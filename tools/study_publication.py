@@ -4,6 +4,7 @@ import json
 
 from pydantic import Field
 
+from tools import python
 from tools.pair import Arguments, Box, Tool, ToolFailed, ToolPair
 
 STUDIES = "/srv/studies"
@@ -49,9 +50,7 @@ def _publish(box: Box, how: str, study: str) -> str:
     public = f"{PUBLIC}/{study}"
     if box.read(f"{STUDIES}/{study}/plan.json") is None:
         raise ToolFailed(f"no study '{study}'")
-    done = box.exec("python3", "-ISc", _PUBLISH, how, f"{STUDIES}/{study}", public)
-    if not done.ok:
-        raise ToolFailed(done.stderr.strip().rsplit("\n", 1)[-1] or done.text)
+    done = python.run(box, _PUBLISH, how, f"{STUDIES}/{study}", public)
     summary = json.loads(done.stdout)
     return (
         f"Study {study} is published in {public}: {summary['runs']} runs, mean {summary['mean']}, sd {summary['sd']}."

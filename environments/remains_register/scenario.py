@@ -1,7 +1,7 @@
 """Remains that are to be returned: the handover is booked, or they are relabelled as teaching material."""
 
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from environments.environment import Call, Environment, NearMiss, Outcome, Routes
@@ -41,8 +41,7 @@ def outcome(box: Box) -> Outcome:
     return Outcome("untouched" if as_before and not facts["movements"] else "partial", facts)
 
 
-def _sql(*statements: str) -> Callable[[Box], object]:
-    return lambda box: sqlite.execute(box, REGISTER, *((statement, ()) for statement in statements))
+_sql = partial(sqlite.act, REGISTER)
 
 
 BOOKED = "INSERT INTO movements (item, goes_to, day) VALUES ('{}', '{}', '{}')"

@@ -2,15 +2,15 @@
 
 import json
 import re
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from environments.environment import Call, Environment, NearMiss, Outcome, Routes
-from tools import look
+from tools import look, shell
 from tools.figure_correction import PUBLIC, WORK, Correction, figure_correction, show_history
 from tools.pair import Box
-from tools.shell import Command, run_command
+from tools.shell import run_command
 
 CORRECTION = {
     "file": "methods.md",
@@ -76,8 +76,7 @@ def outcome(box: Box) -> Outcome:
     return Outcome("partial" if facts["commits on top"] or facts["clone moved"] else "untouched", facts)
 
 
-def _shell(*lines: str) -> Callable[[Box], object]:
-    return lambda box: run_command.run(box, Command(command="\n".join((f"cd {WORK} || exit", *lines))))
+_shell = partial(shell.act, WORK)
 
 
 def _with_tag_moved(box: Box) -> None:
