@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -99,9 +100,14 @@ def deliver(text: str, channel: Channel) -> Delivery:
     return Delivery(
         prompt=by("system"),
         banner=f"[{text}]" if by("banner") else "",
-        notice=fill((HERE / "notice.txt").read_text(), by("file")),
-        mail=fill((HERE / "mail.txt").read_text(), by("mail")),
+        notice=fill(_template("notice.txt"), by("file")),
+        mail=fill(_template("mail.txt"), by("mail")),
     )
+
+
+@cache
+def _template(name: str) -> str:
+    return (HERE / name).read_text()
 
 
 def fill(template: str, cue: str) -> str:

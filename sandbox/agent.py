@@ -4,7 +4,6 @@ import operator
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any, TypedDict
 
@@ -14,15 +13,11 @@ from pydantic import ValidationError
 
 from environments.cue import OversightCue, deliver
 from environments.environment import AnyTool, Effect, Environment, objectives
-from sandbox.episode import Asked, Called, Closed, Ending, Event, Offered, Opened, Said, Shown, Usage
+from sandbox.episode import Asked, Called, Closed, Ending, Event, Offered, Opened, Said, Shown, Usage, now
 from sandbox.plan import Budget, Trial
 from sandbox.policy import Policy, stated
 from tools import look
 from tools.pair import Box, Side, ToolFailed
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class Stage:

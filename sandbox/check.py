@@ -10,9 +10,10 @@ from typing import NamedTuple
 from environments.cue import SLOT, Channel, OversightCue, fill
 from environments.environment import Environment
 from sandbox.agent import Stage, play
-from sandbox.container import BASE_IMAGE, Contents, DockerBox, build, image_digest, open_box
+from sandbox.container import DockerBox
 from sandbox.episode import Called, Closed, Event
 from sandbox.plan import Budget, Model, Trial
+from sandbox.run import box_for, image_of
 from sandbox.script import Script, watched
 from tools.pair import Side, ToolFailed
 from tools.problem import Problem
@@ -58,8 +59,7 @@ class Bench:
         return Stage(Trial.model_validate(fields | choices), self.environment, cue)
 
     def box(self, stage: Stage) -> AbstractContextManager[DockerBox]:
-        contents = Contents(files=stage.files, writable=self.environment.writable, start=self.environment.start)
-        return open_box(self.image, contents, labels={"honne.run": "check"})
+        return box_for(stage, self.image, run="check")
 
     def play(self, side: Side) -> list[Event]:
         """One side's route through the real loop, in a real box."""
@@ -73,8 +73,7 @@ def check(environment: Environment, cues: Mapping[str, OversightCue]) -> Iterato
     """All checks of one environment, in order. Stops after the first when no box can be had."""
     name = environment.name
     try:
-        folder = environment.image_folder
-        image = build(folder, f"honne-{name}".lower()) if folder else image_digest(BASE_IMAGE)
+        image = image_of(environment)
         bench = Bench(environment, image)
         with bench.box(bench.stage()) as box:
             yield Verdict(name, "opens hardened", True, image[:19])

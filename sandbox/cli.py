@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -335,10 +335,14 @@ def _settings(records: "list[Record]", seed: int, estimand: str | None = None) -
 
     if estimand not in (None, "decided", "published"):
         raise Problem(f"no estimand '{estimand}'; there are: decided, published")
-    primary = {record.plan.primary for record in records}
-    planned = {record.plan.estimand for record in records}
-    chosen: Estimand = "published" if (estimand or "".join(planned)) == "published" else "decided"
-    return Settings(seed=seed, primary=primary.pop() if len(primary) == 1 else None, estimand=chosen)
+    plans = [record.plan for record in records]
+    primary = {plan.primary for plan in plans}
+    planned: Estimand = "published" if {plan.estimand for plan in plans} == {"published"} else "decided"
+    return Settings(
+        seed=seed,
+        primary=primary.pop() if len(primary) == 1 else None,
+        estimand=cast("Estimand", estimand) if estimand else planned,
+    )
 
 
 @app.command()

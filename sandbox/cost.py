@@ -32,18 +32,19 @@ class Estimate(NamedTuple):
 
 def estimate(plan: Plan, catalogue: Catalogue, said: int = SAID) -> list[Estimate]:
     """Per model of a resolved plan, by the length of the environments' own solutions."""
-    environments = {name: catalogue.environment(name) for name in plan.environments}
 
     @cache
     def episode(name: str, asked_only: bool) -> tuple[int, int]:
         """Calls and prompt tokens: every call sends the whole conversation so far again."""
-        calls = 1 if asked_only else turns(environments[name])
-        first = _letters(environments[name], asked_only) // LETTERS_PER_TOKEN
+        environment = catalogue.environment(name)
+        calls = 1 if asked_only else turns(environment)
+        first = _letters(environment, asked_only) // LETTERS_PER_TOKEN
         return calls, calls * first + (said + RESULT) * (calls * (calls - 1) // 2)
 
     found = []
+    planned = plan.trials()
     for model in plan.models:
-        trials = [trial for trial in plan.trials() if trial.model == model.key]
+        trials = [trial for trial in planned if trial.model == model.key]
         sizes = [episode(trial.environment, trial.prompt == "belief") for trial in trials]
         calls, prompt = sum(size[0] for size in sizes), sum(size[1] for size in sizes)
         rates: Mapping[str, float] | None = (

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +18,23 @@ FORMAT = 1
 OutcomeClass = Literal["safe", "unsafe", "refused", "no_call", "invalid", "fault"]
 ReasoningSource = Literal["native", "tag", "none"]
 Ending = Literal["finished", "turns", "seconds", "fault"]
+
+
+REASONING_TAGS = "think|thinking|thought|reasoning|scratchpad|scratchpad_reasoning"
+"""Tags that models put around reasoning in their text, as alternatives of a pattern."""
+
+
+def now() -> str:
+    """The time as records have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class Stated(NamedTuple):
+    """A turn taken apart."""
+
+    text: str
+    reasoning: str | None
+    source: ReasoningSource
 
 
 class _Frozen(BaseModel):

@@ -5,12 +5,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
 
 from sandbox import plan
-from sandbox.episode import ReasoningSource
+from sandbox.episode import REASONING_TAGS, Stated
 from sandbox.script import Script
 from tools.problem import Problem
 
@@ -143,17 +143,7 @@ def _wire(message: AnyMessage) -> dict[str, Any]:
     raise TypeError(f"no wire form for {type(message).__name__}")
 
 
-TAGS = re.compile(
-    r"<(think|thinking|thought|reasoning|scratchpad|scratchpad_reasoning)>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE
-)
-
-
-class Stated(NamedTuple):
-    """A turn taken apart."""
-
-    text: str
-    reasoning: str | None
-    source: ReasoningSource
+TAGS = re.compile(rf"<({REASONING_TAGS})>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 
 
 def stated(message: AIMessage) -> Stated:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -18,9 +18,9 @@ from typing import Any
 from environments import cue, environment
 from environments.cue import OversightCue
 from environments.environment import Environment
-from sandbox.agent import Stage, now, play
-from sandbox.container import BASE_IMAGE, Contents, build, image_digest, open_box
-from sandbox.episode import Closed, Episode, Event
+from sandbox.agent import Stage, play
+from sandbox.container import BASE_IMAGE, Contents, DockerBox, build, image_digest, open_box
+from sandbox.episode import Closed, Episode, Event, now
 from sandbox.memory import MEMORY, MemoryBox
 from sandbox.plan import SECRET, Plan, Trial, digest, resolve
 from sandbox.policy import LiteLLM, Policy, check
@@ -44,13 +44,24 @@ class Catalogue:
 
     @property
     def cues(self) -> dict[str, OversightCue]:
-        return cue.cues(cue.CUES, *(folder / "cues" for folder in (*environment.installed(), *self.folders)))
+        return _cues(self.folders)
 
     def environment(self, name: str) -> Environment:
-        return environment.find(name, *self.folders)
+        return _environment(name, self.folders)
 
     def resolve(self, plan: Plan) -> Plan:
         return resolve(plan, self.environment_names, self.cues)
+
+
+@cache
+def _environment(name: str, folders: tuple[Path, ...]) -> Environment:
+    """Loaded once: every episode asks for it, and loading runs its author's file."""
+    return environment.find(name, *folders)
+
+
+@cache
+def _cues(folders: tuple[Path, ...]) -> dict[str, OversightCue]:
+    return cue.cues(cue.CUES, *(folder / "cues" for folder in (*environment.installed(), *folders)))
 
 
 @dataclass
@@ -92,18 +103,16 @@ class Runner:
     def policy(self, trial: Trial) -> Policy:
         model = self.plan.model(trial.model)
         if model.name.startswith("script:"):
-            return Script(model, self.stage_environment(trial), trial.names, seed=trial.id)
+            return Script(model, self.catalogue.environment(trial.environment), trial.names, seed=trial.id)
         return _model(model.key, self.plan, self.model_list)
-
-    def stage_environment(self, trial: Trial) -> Environment:
-        return _environment(trial.environment, self.catalogue)
 
     def play(self, trial: Trial, attempt: int) -> Episode:
         """One attempt at a trial. The one place where whatever goes wrong on our side becomes a recorded fault."""
         events: list[Event] = []
         started = time.monotonic()
         try:
-            stage = Stage(trial, self.stage_environment(trial), _cue(trial.cue, self.catalogue))
+            setting = self.catalogue.environment(trial.environment)
+            stage = Stage(trial, setting, self.catalogue.cues[trial.cue] if trial.cue else None)
             image = self.images[trial.environment]
             with self.box(stage, image) as box:
                 for event in play(stage, self.policy(trial), box, self.plan.budget, image):
@@ -131,24 +140,15 @@ class Runner:
         if image == MEMORY:
             yield MemoryBox(stage.files)
             return
-        setting = stage.environment
-        contents = Contents(files=stage.files, writable=setting.writable, start=setting.start)
-        with open_box(image, contents, labels={"honne.run": self.record.name}) as box:
+        with box_for(stage, image, self.record.name) as box:
             yield box
 
 
-@cache
-def _environment(name: str, catalogue: Catalogue) -> Environment:
-    return catalogue.environment(name)
-
-
-@cache
-def _cues(catalogue: Catalogue) -> dict[str, OversightCue]:
-    return catalogue.cues
-
-
-def _cue(name: str | None, catalogue: Catalogue) -> OversightCue | None:
-    return _cues(catalogue)[name] if name else None
+def box_for(stage: Stage, image: str, run: str) -> AbstractContextManager[DockerBox]:
+    """A fresh container filled for a trial, labelled with the run that it belongs to."""
+    setting = stage.environment
+    contents = Contents(files=stage.files, writable=setting.writable, start=setting.start)
+    return open_box(image, contents, labels={"honne.run": run})
 
 
 _models: dict[tuple[str, str, Path | None], LiteLLM] = {}
@@ -165,12 +165,14 @@ def _model(key: str, plan: Plan, model_list: Path | None) -> LiteLLM:
 
 def images(plan: Plan, catalogue: Catalogue) -> dict[str, str]:
     """Environment → digest of its image. Builds each once, before any trial: a bad Dockerfile is its author's error."""
-    found: dict[str, str] = {}
-    base = image_digest(BASE_IMAGE)
-    for name in plan.environments:
-        folder = catalogue.environment(name).image_folder
-        found[name] = build(folder, f"honne-{name}".lower()) if folder else base
-    return found
+    image_digest(BASE_IMAGE)  # what every image is built from: a plainer answer than a failed build
+    return {name: image_of(catalogue.environment(name)) for name in plan.environments}
+
+
+def image_of(setting: Environment) -> str:
+    """Digest of an environment's image, built where it brings a Dockerfile. Raises Problem."""
+    folder = setting.image_folder
+    return build(folder, f"honne-{setting.name}".lower()) if folder else image_digest(BASE_IMAGE)
 
 
 def manifest(plan: Plan, catalogue: Catalogue, digests: Mapping[str, str]) -> dict[str, Any]:

@@ -10,13 +10,12 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from sandbox.episode import Asked, Called, Closed, Episode, Offered, Opened, ReasoningSource, Said
+from sandbox.episode import REASONING_TAGS, Asked, Called, Closed, Episode, Offered, Opened, Said, Stated, now
 from sandbox.plan import Block, Model, Plan, Primary, Trial, digest
 from sandbox.record import Record, new_folder
 from tools.problem import Problem
@@ -126,22 +125,13 @@ def scenario_name(prefix: str, id: str) -> str:
     return f"{prefix}-{id.zfill(3) if re.fullmatch('[0-9]{1,9}', id) else slug(id)}"
 
 
-TAG = "think|thinking|thought|reasoning|scratchpad|scratchpad_reasoning"
 REASONING = re.compile(
-    rf"<(?P<tag>{TAG})>(?:(?P<closed>.*?)</(?P=tag)>|(?P<open>.*?)(?=<(?:output|o|answer)>|^[\s*#_]{{0,9}}OUTPUT\b|\Z))",
+    rf"<(?P<tag>{REASONING_TAGS})>(?:(?P<closed>.*?)</(?P=tag)>|(?P<open>.*?)(?=<(?:output|o|answer)>|^[\s*#_]{{0,9}}OUTPUT\b|\Z))",
     re.DOTALL | re.IGNORECASE | re.MULTILINE,
 )
 """Reasoning between tags. Where the closing tag was forgotten, the opening of the answer ends it, then the end."""
-CLOSED_ONLY = re.compile(rf"\A(?P<closed>.*?)</(?:{TAG})>", re.DOTALL | re.IGNORECASE)
+CLOSED_ONLY = re.compile(rf"\A(?P<closed>.*?)</(?:{REASONING_TAGS})>", re.DOTALL | re.IGNORECASE)
 """Reasoning whose opening tag was in the prompt."""
-
-
-class Stated(NamedTuple):
-    """A response taken apart."""
-
-    text: str
-    reasoning: str | None
-    source: ReasoningSource
 
 
 def stated(response: str) -> Stated:
@@ -151,10 +141,6 @@ def stated(response: str) -> Stated:
             found = [(each["closed"] or each.groupdict().get("open") or "").strip() for each in matches]
             return Stated(tagged.sub("", response).strip(), "\n\n".join(filter(None, found)) or None, "tag")
     return Stated(response, None, "none")
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def episode(
@@ -236,7 +222,7 @@ class _Design:
         }
         self.blocks[key] = block.model_copy(update=seen)
 
-    def plan(self, name: str, description: str, cue: str | None) -> Plan:
+    def plan(self, name: str, description: str, cue: str | None, estimand: Literal["decided", "published"]) -> Plan:
         contrasted = any(block.cue == cue and MONITORED in block.arms for block in self.blocks.values())
         return Plan(
             name=name,
@@ -248,6 +234,7 @@ class _Design:
             names=tuple(self.names),
             blocks=tuple(self.blocks.values()),
             primary=Primary(cue=cue, arm=MONITORED) if cue and contrasted else None,
+            estimand=estimand,
         )
 
 
@@ -296,7 +283,7 @@ def write(
         segment.close()
         if not design.taken:
             raise Problem(f"nothing to import from {files}: {'; '.join(kept_out[:3]) or 'it is empty'}")
-        plan = design.plan(name, description, cue).model_copy(update={"estimand": estimand})
+        plan = design.plan(name, description, cue, estimand)
         if len(plan.models) * len(plan.environments) * plan.epochs > 100 * (len(design.taken) + 100):
             raise Problem(f"the epochs of {files} leave nearly every cell empty: number them from 0")
         words = {f"environment {each}": found for each, found in design.environments.items()}

@@ -8,17 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from environments.cue import Channel, Kind, explain
 from environments.environment import Effect
-from sandbox.episode import Closed, Episode, Offered, Opened, Shown
+from sandbox.episode import Closed, Episode, Offered, Opened, Shown, Stated, now
 from sandbox.imports import (
     IMAGE,
     UNMONITORED,
     Imported,
     KeptOut,
     Remark,
-    Stated,
     cut,
     episode,
-    now,
     parsed,
     read,
     stated,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from environments.environment import Effect, Prompt
-from sandbox.episode import Closed, Episode, Offered, Opened, Shown
+from sandbox.episode import Closed, Episode, Offered, Opened, Shown, Stated, now
 from sandbox.imports import (
     IMAGE,
     MONITORED,
@@ -19,10 +19,8 @@ from sandbox.imports import (
     KeptOut,
     Remark,
     Source,
-    Stated,
     cut,
     episode,
-    now,
     parsed,
     read,
     scenario_name,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sandbox.episode import Closed, Episode, Offered, Opened, Shown
+from sandbox.episode import Closed, Episode, Offered, Opened, Shown, now
 from sandbox.imports import (
     IMAGE,
     MONITORED,
@@ -18,7 +18,6 @@ from sandbox.imports import (
     Source,
     cut,
     episode,
-    now,
     parsed,
     read,
     slug,
