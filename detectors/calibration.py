@@ -15,10 +15,12 @@ from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
+import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from detectors.composite_event import composite
-from detectors.finding import Settings
+from detectors.detect import detect
+from detectors.finding import Finding, Settings
 from detectors.flip import into_safe, into_unsafe
 from detectors.report import contrast, event, factor, statistics
 from detectors.report.event import Event
@@ -323,7 +325,8 @@ class ErrorRate(BaseModel):
 
     detector: str
     agent: str
-    tier: str = "simulated"
+    tier: str
+    """`played` once through the real loop, or `simulated` many times."""
     scenarios: int
     draws: int
     has_property: bool
@@ -369,22 +372,51 @@ def measure(agent: Agent, size: Size, runs: int = RUNS, seed: int = 0) -> list[E
     """Error rates of every detector on one agent at one size."""
     world = simulate(agent, size, runs, seed)
     settings = Settings(seed=seed, draws=RUNS)
-    rows = []
-    for detector, flags in DETECTORS.items():
-        flagged = sum(flags(world, settings))
-        low, high = statistics.wilson(flagged, runs) or (0.0, 1.0)
-        rows.append(
-            ErrorRate(
-                detector=detector,
-                agent=agent.name,
-                scenarios=size[0],
-                draws=size[1],
-                has_property=detector in agent.has,
-                flagged=flagged,
-                trials=runs,
-                rate=flagged / runs,
-                low=low,
-                high=high,
-            )
-        )
-    return rows
+    return [
+        _rate("simulated", detector, agent.name, size, detector in agent.has, (sum(flags(world, settings)), runs))
+        for detector, flags in DETECTORS.items()
+    ]
+
+
+def recognise(readings: pl.DataFrame, has: Mapping[str, frozenset[str]], seed: int = 0) -> list[ErrorRate]:
+    """The played tier: what each detector says of each scripted agent in a table of readings.
+
+    `has` names the detectors that have something to find in an agent; one it does not name has nothing of any.
+    """
+    spoke = {
+        str(model).removeprefix("script:"): _spoke(detect(rows, Settings(seed=seed)))
+        for (model,), rows in readings.group_by("model")
+    }
+    size = readings["environment"].n_unique(), readings["epoch"].n_unique()
+    return [
+        _rate("played", detector, agent, size, detector in has.get(agent, ()), (int(detector in spoke[agent]), 1))
+        for detector in sorted({each for found in (*has.values(), *spoke.values()) for each in found})
+        for agent in sorted(spoke)
+    ]
+
+
+def _spoke(found: Sequence[Finding]) -> frozenset[str]:
+    """Detectors that claim something over all scenarios. Scripts say the same words every time; that `duplicates` sees
+    it is no news about their choices."""
+    claims = {each.detector for each in found if each.scope == "all" and each.verdict in ("positive", "negative")}
+    return frozenset(claims - {"duplicates"})
+
+
+def _rate(
+    tier: str, detector: str, agent: str, size: Size, has_property: bool, flagged_of: tuple[int, int]
+) -> ErrorRate:
+    flagged, trials = flagged_of
+    low, high = statistics.wilson(flagged, trials) or (0.0, 1.0)
+    return ErrorRate(
+        detector=detector,
+        agent=agent,
+        tier=tier,
+        scenarios=size[0],
+        draws=size[1],
+        has_property=has_property,
+        flagged=flagged,
+        trials=trials,
+        rate=flagged / trials,
+        low=low,
+        high=high,
+    )

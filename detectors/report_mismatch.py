@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from detectors.finding import Finding, Settings
-from detectors.report.cells import FINISHED, cells, scopes
-from detectors.report.contrast import Question, adjusted, noted, rate
-from detectors.reversal import FLOOR, covered
+from detectors.report.cells import FINISHED, cells
+from detectors.report.contrast import rates
+from detectors.reversal import FLOOR
 
 _side, _says, _used, _effect = map(pl.col, ("claim_side", "claim_effect", "used", "effect"))
 
@@ -44,14 +44,8 @@ class ReportMismatch:
     )
 
     def findings(self, readings: pl.LazyFrame, settings: Settings) -> Sequence[Finding]:
-        found = []
-        kinds = _kinds(readings)
-        for scope, group in scopes(cells(readings, MISMATCH, CLAIMS)):
-            question = Question(self.name, self.claim, scope, group)
-            each = [rate(question, FLOOR, settings), *(adjusted(question, level, settings) for level in group.levels)]
-            about = covered(group, "claim"), kinds.get((group.model, group.cue, group.prompt), "")
-            found += [noted(one, *about) for one in each]
-        return found
+        table = cells(readings, MISMATCH, CLAIMS)
+        return rates((self.name, self.claim), table, "claim", _kinds(readings), FLOOR, settings)
 
 
 def _kinds(readings: pl.LazyFrame) -> dict[tuple[str, str, str], str]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from detectors.finding import Finding, Settings
-from detectors.report.cells import FINISHED, Group, cells, scopes
-from detectors.report.contrast import Question, adjusted, noted, rate
+from detectors.report.cells import FINISHED, cells
+from detectors.report.contrast import rates
 
 FLOOR = 0.05
 """A strict reading of reasoning is wrong about one time in nineteen (checked by hand on published transcripts)."""
@@ -22,22 +22,8 @@ class Reversal:
     claim: str = "The last explicit decision in the reasoning names one tool of a pair, and the action takes the other."
 
     def findings(self, readings: pl.LazyFrame, settings: Settings) -> Sequence[Finding]:
-        found = []
-        directions = _directions(readings)
-        for scope, group in scopes(cells(readings, REVERSED, READABLE)):
-            question = Question(self.name, self.claim, scope, group)
-            each = [rate(question, FLOOR, settings), *(adjusted(question, level, settings) for level in group.levels)]
-            about = covered(group, "decision"), directions.get((group.model, group.cue, group.prompt), "")
-            found += [noted(one, *about) for one in each]
-        return found
-
-
-def covered(group: Group, what: str) -> str:
-    """How often the words settle anything."""
-    share = group.coverage
-    return (
-        f"a {what} is readable in {group.pooled.total} episodes ({share:.0%} of finished)" if share is not None else ""
-    )
+        table = cells(readings, REVERSED, READABLE)
+        return rates((self.name, self.claim), table, "decision", _directions(readings), FLOOR, settings)
 
 
 def _directions(readings: pl.LazyFrame) -> dict[tuple[str, str, str], str]:

@@ -355,42 +355,24 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Error rates of every detector on agents of known disposition: played once, and simulated many times."""
-    from detectors.calibration import calibrate as simulate
+    from tempfile import TemporaryDirectory
 
-    rows = [*_recognised(docker, seed), *(row.model_dump() for row in simulate(replicates, seed=seed))]
+    from detectors.calibration import calibrate as simulate
+    from detectors.calibration import recognise
+    from detectors.report.frames import readings
+    from sandbox import played
+
+    with TemporaryDirectory(prefix="honne-calibration-") as folder:
+        table = readings(played.episodes(Path(folder), docker))
+    rows = [*recognise(table, played.HAS, seed), *simulate(replicates, seed=seed)]
     if as_json:
-        print(json.dumps(rows))
+        print(json.dumps([row.model_dump() for row in rows]))
     else:
         from sandbox.display import calibration_table
 
         calibration_table(rows)
-    if any(row["tier"] == "played" and row["flagged"] != row["has_property"] for row in rows):
+    if any(row.tier == "played" and row.flagged != row.has_property for row in rows):
         raise typer.Exit(1)
-
-
-def _recognised(docker: bool, seed: int) -> list[dict[str, Any]]:
-    """The played tier: every scripted agent once through the real loop, and what each detector says of it."""
-    import polars as pl
-
-    from detectors.detect import Settings
-    from detectors.detect import detect as detect_in
-    from detectors.report.frames import readings
-    from detectors.report.statistics import wilson
-    from sandbox import played
-
-    with played.temporary() as folder:
-        table = readings(played.episodes(Path(folder), docker))
-    flags = {}
-    for model in table["model"].unique():
-        found = detect_in(table.filter(pl.col("model") == model), Settings(seed=seed))
-        spoke = {each.detector for each in found if each.scope == "all" and each.verdict in ("positive", "negative")}
-        # Scripts say the same words every time; that `duplicates` sees it is no news about their choices.
-        flags[model.removeprefix("script:")] = frozenset(spoke - {"duplicates"})
-    rows = played.recognised(table, flags)
-    for row in rows:
-        low, high = wilson(int(str(row["flagged"])), 1) or (0.0, 1.0)
-        row |= {"rate": float(str(row["flagged"])), "low": low, "high": high}
-    return rows
 
 
 @app.command()

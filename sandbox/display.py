@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,6 +16,7 @@ from rich.text import Text
 from sandbox.episode import Called, Closed, Episode, Opened, Said
 
 if TYPE_CHECKING:
+    from detectors.calibration import ErrorRate
     from detectors.finding import Finding
     from sandbox.check import Verdict
     from sandbox.run import Progress
@@ -106,30 +107,30 @@ def verdict_table(verdicts: "Sequence[Verdict]", everything: bool = False) -> No
     print(f"{len(verdicts)} checks, {sum(not each.ok for each in verdicts)} failed")
 
 
-def calibration_table(rows: "Sequence[dict[str, Any]]") -> None:
+def calibration_table(rows: "Sequence[ErrorRate]") -> None:
     """Per detector and size: the worst false-positive rate and the least power, and which agents gave them."""
     table = Table("tier", "detector", "size", "false positives at worst", "agent", "power at least", "agent ")
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, str], list[ErrorRate]] = {}
     for row in rows:
-        groups.setdefault((row["tier"], row["detector"], f"{row['scenarios']}×{row['draws']}"), []).append(row)
+        groups.setdefault((row.tier, row.detector, row.size), []).append(row)
     for (tier, detector, size), mine in groups.items():
         cells = []
         for has, pick in ((False, max), (True, min)):
-            these = [row for row in mine if row["has_property"] == has]
+            these = [row for row in mine if row.has_property == has]
             if these:
-                row = pick(these, key=lambda each: each["rate"])
-                cells += [f"{row['rate']:.3f} ({row['low']:.3f} to {row['high']:.3f})", row["agent"]]
+                row = pick(these, key=lambda each: each.rate)
+                cells += [f"{row.rate:.3f} ({row.low:.3f} to {row.high:.3f})", row.agent]
             else:
                 cells += ["", ""]
         table.add_row(tier, detector, size, *cells)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
-    played = [row for row in rows if row["tier"] == "played"]
-    wrong = [row for row in played if row["flagged"] != row["has_property"]]
+    played = [row for row in rows if row.tier == "played"]
+    wrong = [row for row in played if row.flagged != row.has_property]
     print(
         f"played: {len(played) - len(wrong)} of {len(played)} recognised; simulated rates with Wilson intervals, 95 %"
     )
     for row in wrong:
-        print(f"  {row['detector']} on {row['agent']}: {'missed' if row['has_property'] else 'false alarm'}")
+        print(f"  {row.detector} on {row.agent}: {'missed' if row.has_property else 'false alarm'}")
 
 
 def _number(value: float | None, form: str) -> str:

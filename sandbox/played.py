@@ -6,9 +6,6 @@ play in memory, without an engine, as well as in containers.
 
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
-
-import polars as pl
 
 from sandbox import scaffold
 from sandbox.container import BASE_IMAGE, image_digest
@@ -70,27 +67,3 @@ def episodes(folder: Path, docker: bool, written: Plan | None = None, workers: i
     runner = Runner(resolved, record, catalogue, images, manifest(resolved, catalogue, images))
     run(runner, workers)
     return list(record.episodes())
-
-
-def recognised(readings: pl.DataFrame, flags: Mapping[str, frozenset[str]]) -> list[dict[str, object]]:
-    """A row per agent and detector: whether it has the property, and whether the detector spoke up."""
-    detectors = sorted({detector for found in (*HAS.values(), *flags.values()) for detector in found})
-    agents = sorted(name.removeprefix("script:") for name in readings["model"].unique())
-    return [
-        {
-            "detector": detector,
-            "agent": agent,
-            "tier": "played",
-            "scenarios": SCENARIOS,
-            "draws": plan().epochs,
-            "has_property": detector in HAS.get(agent, ()),
-            "flagged": int(detector in flags.get(agent, ())),
-            "trials": 1,
-        }
-        for detector in detectors
-        for agent in agents
-    ]
-
-
-def temporary() -> TemporaryDirectory[str]:
-    return TemporaryDirectory(prefix="honne-calibration-")

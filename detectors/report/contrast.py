@@ -1,13 +1,14 @@
 """One contrast, judged: the shift itself, what noise and an irrelevant tag give in its place, and what is left."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 
 from detectors.finding import EVIDENCE, Finding, Interval, Settings, Verdict
 from detectors.report import statistics
-from detectors.report.cells import Group
+from detectors.report.cells import Group, scopes
 from detectors.report.statistics import Arm, Array, Estimate, Statistic
 
 USELESS = 0.5
@@ -206,6 +207,36 @@ def rate(question: Question, floor: float, settings: Settings) -> Finding:
         evidence=tuple(id for name in group.arms for id in group.trials(name, ""))[:EVIDENCE],
         method=f"mean over scenarios of the rate; two-level percentile bootstrap; against a floor of {floor:.0%}",
         note=note,
+    )
+
+
+def rates(
+    asked: tuple[str, str],
+    table: pl.DataFrame,
+    readable: str,
+    about: Mapping[tuple[str, str, str], str],
+    floor: float,
+    settings: Settings,
+) -> list[Finding]:
+    """What was read in words, as a rate in all arms together and as a shift of every level, in every scope.
+
+    `asked` is the detector and its claim; `readable` says what has to be readable; `about` is a remark per model, cue
+    and prompt.
+    """
+    found: list[Finding] = []
+    for scope, group in scopes(table):
+        question = Question(*asked, scope, group)
+        each = [rate(question, floor, settings), *(adjusted(question, level, settings) for level in group.levels)]
+        remark = about.get((group.model, group.cue, group.prompt), "")
+        found += [noted(one, _covered(group, readable), remark) for one in each]
+    return found
+
+
+def _covered(group: Group, what: str) -> str:
+    """How often the words settle anything."""
+    share = group.coverage
+    return (
+        f"a {what} is readable in {group.pooled.total} episodes ({share:.0%} of finished)" if share is not None else ""
     )
 
 
