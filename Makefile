@@ -9,7 +9,8 @@ demo: setup  ## Play the demo plan in real containers, detect, and write its rep
 	@.venv/bin/honne detect demo
 	@.venv/bin/honne report demo
 
-test: setup lint  ## Every test, the ones that need containers and a browser included
+test: lint  ## Every test, the ones that need containers and a browser included
+	@./sandbox/setup tests
 	@.venv/bin/pytest
 
 lint: setup

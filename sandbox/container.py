@@ -32,6 +32,9 @@ OUTPUT_LIMIT = 256 * 1024
 GRACE = 15.0
 """Seconds beyond a command's own limit after which a silent box is given up for lost."""
 
+GONE = 20.0
+"""Seconds that the engine is given to remove a container."""
+
 ENGINE_FAULTS = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 _local = threading.local()
 
@@ -259,9 +262,25 @@ def _remove(container: str | None, connection: Any) -> None:  # Any: docker-py h
             connection.shutdown(socket.SHUT_RDWR)
             connection.close()
     if container is not None:
-        # auto_remove may be ahead of us: not there (404) and already going (409) are both what we want.
         with contextlib.suppress(*ENGINE_FAULTS):
-            engine().remove_container(container, force=True, v=True)
+            _remove_container(container)
+
+
+def _remove_container(container: str) -> None:
+    """Return when it is gone. Raises DockerException when the engine does not manage that in GONE seconds."""
+    api = engine()
+    until = time.monotonic() + GONE
+    while True:
+        try:
+            api.remove_container(container, force=True, v=True)
+            return
+        except docker.errors.NotFound:
+            return
+        except docker.errors.APIError:
+            # auto_remove was ahead of us, and the engine is still at it (409).
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
 
 
 def image_digest(image: str) -> str:
