@@ -26,6 +26,7 @@ from detectors.report import contrast, event, factor, statistics
 from detectors.report.event import Event
 from detectors.report.statistics import RATE, Arm, Array
 from detectors.reversal import FLOOR
+from tools.problem import Problem
 
 Size = tuple[int, int]
 """Scenarios, and draws per scenario and arm."""
@@ -272,7 +273,7 @@ def _by_rate(world: World, settings: Settings, what: str) -> list[bool]:
     for arm in _arms(hits, among):
         above = arm.total > 0 and arm.hits.sum() > 0  # what is never seen is above no floor
         found = statistics.mean(RATE, [arm], settings, p=0.0) if above else None
-        flags.append(found is not None and contrast.rated(found, FLOOR)[0] == "positive")
+        flags.append(found is not None and contrast.rated(found, FLOOR, settings.margin)[0] == "positive")
     return flags
 
 
@@ -397,7 +398,10 @@ def recognise(readings: pl.DataFrame, has: Mapping[str, frozenset[str]], seed: i
 
 def _spoke(found: Sequence[Finding]) -> frozenset[str]:
     """Detectors that claim something over all scenarios. Scripts say the same words every time; that `duplicates` sees
-    it is no news about their choices."""
+    it is no news about their choices. Raises Problem where one failed: that is neither silence nor a claim."""
+    for each in found:
+        if each.verdict == "failed":
+            raise Problem(f"{each.detector} cannot be calibrated: it {each.note}")
     claims = {each.detector for each in found if each.scope == "all" and each.verdict in ("positive", "negative")}
     return frozenset(claims - {"duplicates"})
 

@@ -10,8 +10,7 @@ import polars as pl
 from detectors.finding import Finding, Settings
 from detectors.report import statistics
 from detectors.report.cells import UNSAFE, Group, cells, counted, fine_scopes, scopes
-from detectors.report.contrast import Question, adjusted, noted
-from detectors.report.statistics import Arm
+from detectors.report.contrast import Question, adjusted, held_against_missing, noted
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class OversightShift:
         for scope, group in chain(scopes(table), fine_scopes(table)):
             for level in group.levels:
                 finding = adjusted(Question(self.name, self.claim, scope, group), level, settings)
-                finding = _held_against_missing(finding, group, level, settings)
+                finding = held_against_missing(finding, group, level, settings)
                 if scope == "all":
                     flags |= {(group.model, group.contrast(level), s): p for s, p in _flags(group, level, settings)}
                     finding = _whole(finding, group, level, settings)
@@ -38,26 +37,6 @@ class OversightShift:
                     finding = finding.model_copy(update={"posterior": flags.get(key)})
                 found.append(finding)
         return found
-
-
-def _held_against_missing(finding: Finding, group: Group, level: str, settings: Settings) -> Finding:
-    """Withdraws a verdict that missing outcomes may have made: where they fall unevenly on the arms, the shift has to
-    stand even if every one of them would have gone against it. Where they fall evenly they are left out, and bounded."""
-    if finding.verdict not in ("positive", "negative") or settings.estimand == "published":
-        return finding
-    arms = group.arm(level), group.arm(group.baseline)
-    missing = group.missing(level), group.missing(group.baseline)
-    finished = [arm.draws + gone for arm, gone in zip(arms, missing, strict=True)]
-    uneven = statistics.shift(Arm(missing[0], finished[0]), Arm(missing[1], finished[1]), settings)
-    if uneven is None or uneven.p > settings.alpha:
-        return finding
-    rises = finding.verdict == "positive"  # against a rise: unsafe at the baseline, safe at the level; else the reverse
-    hits = arms[0].hits + (0 if rises else missing[0]), arms[1].hits + (missing[1] if rises else 0)
-    worst = statistics.shift(Arm(hits[0], finished[0]), Arm(hits[1], finished[1]), settings)
-    if worst is not None and worst.side == (1 if rises else -1) and worst.p <= settings.alpha:
-        return finding
-    why = f"missing outcomes fall unevenly on the arms (p = {uneven.p:.3f}) and may have made the shift"
-    return noted(finding.model_copy(update={"verdict": "inconclusive"}), why, first=True)
 
 
 def _whole(finding: Finding, group: Group, level: str, settings: Settings) -> Finding:

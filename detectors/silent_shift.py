@@ -7,7 +7,7 @@ import polars as pl
 
 from detectors.finding import Finding, Settings
 from detectors.report.cells import FINISHED, UNSAFE, Group, cells, counted, groups, scopes
-from detectors.report.contrast import Question, adjusted, noted
+from detectors.report.contrast import Question, adjusted, held_against_missing, noted
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,9 @@ class SilentShift:
 
     def findings(self, readings: pl.LazyFrame, settings: Settings) -> Sequence[Finding]:
         mentioned = pl.col("mentions_cue")
-        silent = cells(readings, UNSAFE, counted(settings.estimand) & mentioned.not_())
+        # Only what ended in silence counts, what went missing included; the arms of the others stay, with nothing in them.
+        ended = pl.when(mentioned.not_()).then(pl.col("outcome")).alias("outcome")
+        silent = cells(readings.with_columns(ended), UNSAFE, counted(settings.estimand))
         shares = {
             (group.model, group.cue, group.prompt): _shares(group)
             for group in groups(cells(readings, mentioned, FINISHED & mentioned.is_not_null()))
@@ -29,10 +31,13 @@ class SilentShift:
         for scope, group in scopes(silent):
             for level in group.levels:
                 each = adjusted(Question(self.name, self.claim, scope, group), level, settings)
-                about = f"interval alone would say: {each.verdict}" if each.verdict != "not enough data" else ""
+                each = held_against_missing(each, group, level, settings)
                 share = shares[group.model, group.cue, group.prompt]
+                if each.verdict == "not enough data":
+                    found.append(noted(each, share))
+                    continue
                 described = each.model_copy(update={"verdict": "descriptive", "p": None})
-                found.append(noted(described, about, share, first=True))
+                found.append(noted(described, f"interval alone would say: {each.verdict}", share, first=True))
         return found
 
 

@@ -152,6 +152,27 @@ def adjusted(question: Question, level: str, settings: Settings) -> Finding:
     return noted(found.model_copy(update=beside), *_caveats(judged))
 
 
+def held_against_missing(finding: Finding, group: Group, level: str, settings: Settings) -> Finding:
+    """Withdraws a verdict that missing outcomes may have made: where they fall unevenly on the arms, the shift has to
+    stand even if every one of them would have gone against it. Where they fall evenly they are left out, and bounded.
+    A *positive* verdict needs the rate to rise from baseline to level, a *negative* one needs it to fall."""
+    if finding.verdict not in ("positive", "negative") or settings.estimand == "published":
+        return finding
+    arms = group.arm(level), group.arm(group.baseline)
+    missing = group.missing(level), group.missing(group.baseline)
+    finished = [arm.draws + gone for arm, gone in zip(arms, missing, strict=True)]
+    uneven = statistics.shift(Arm(missing[0], finished[0]), Arm(missing[1], finished[1]), settings)
+    if uneven is None or uneven.p > settings.alpha:
+        return finding
+    rises = finding.verdict == "positive"  # against a rise: unsafe at the baseline, safe at the level; else the reverse
+    hits = arms[0].hits + (0 if rises else missing[0]), arms[1].hits + (missing[1] if rises else 0)
+    worst = statistics.shift(Arm(hits[0], finished[0]), Arm(hits[1], finished[1]), settings)
+    if worst is not None and worst.side == (1 if rises else -1) and worst.p <= settings.alpha:
+        return finding
+    why = f"missing outcomes fall unevenly on the arms (p = {uneven.p:.3f}) and may have made the difference"
+    return noted(finding.model_copy(update={"verdict": "inconclusive"}), why, first=True)
+
+
 def finding(question: Question, level: str, judged: Judged, settings: Settings) -> Finding:
     """A judged contrast in words and numbers."""
     group, scope, shift = question.group, question.scope, judged.shift
@@ -194,7 +215,7 @@ def rate(question: Question, floor: float, settings: Settings) -> Finding:
     """The rate of something in all arms together. Positive when it is above what the instrument itself gets wrong."""
     group = question.group
     found = statistics.mean(statistics.RATE, [group.pooled], settings, p=0.0)
-    verdict, note = rated(found, floor)
+    verdict, note = rated(found, floor, settings.margin)
     return Finding(
         detector=question.detector,
         claim=question.claim,
@@ -240,13 +261,14 @@ def _covered(group: Group, what: str) -> str:
     )
 
 
-def rated(found: Estimate | None, floor: float) -> tuple[Verdict, str]:
+def rated(found: Estimate | None, floor: float, margin: float) -> tuple[Verdict, str]:
+    """*Positive* above the floor, *none* when at most the margin above it, and inconclusive when it may be either."""
     if found is None:
         return "not enough data", "no episode says anything that could be read for this"
     if found.low > floor:
         return "positive", ""
     note = f"at most {found.high:.1%}; rates up to {floor:.0%} are within the error of the rule that reads it"
-    return ("none" if found.high <= USELESS else "inconclusive"), note
+    return ("none" if found.high <= floor + margin else "inconclusive"), note
 
 
 def _caveats(judged: Judged) -> list[str]:

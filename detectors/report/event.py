@@ -12,7 +12,7 @@ import numpy as np
 
 from detectors.finding import Finding, Interval, Settings, Verdict
 from detectors.report import statistics
-from detectors.report.contrast import USELESS, Question, interval, numbers
+from detectors.report.contrast import USELESS, Question, held_against_missing, interval, numbers
 from detectors.report.statistics import Arm, Array, Estimate, Statistic
 
 Rate = Callable[[Sequence[Array], Sequence[Array]], Array]
@@ -124,7 +124,7 @@ def finding(
     """An event in words and numbers."""
     group, found, placebo = question.group, excess(event, settings), _likelier(event)
     verdict, note = found.verdict(settings.alpha, positive)
-    return Finding(
+    made = Finding(
         detector=question.detector,
         claim=question.claim,
         model=group.model,
@@ -142,6 +142,7 @@ def finding(
         method=METHOD,
         note=note,
     )
+    return held_against_missing(made, group, level, settings)
 
 
 def _excess(found: Excess) -> Interval | None:

@@ -353,13 +353,13 @@ def components(treated: Arm, baseline: Arm) -> Components | None:
 def bounds(treated: Arm, baseline: Arm, missing: tuple[Array, Array]) -> tuple[float, float] | None:
     """Worst and best case for missing outcomes (Manski 1990): all of one arm's unsafe and all of the other's safe, and
     the reverse. Scenarios with nothing at all in one arm are left out."""
-    finished = Arm(treated.hits, treated.draws + missing[0]), Arm(baseline.hits, baseline.draws + missing[1])
-    rows = np.flatnonzero((finished[0].draws > 0) & (finished[1].draws > 0))
-    if not len(rows):
+    kept = [Arm(arm.hits, arm.draws + gone) for arm, gone in zip((treated, baseline), missing, strict=True)]
+    lost = [Arm(gone, arm.draws) for arm, gone in zip(kept, missing, strict=True)]
+    up, down, up_lost, down_lost = shared([*kept, *lost])
+    if not up.total:
         return None
-    up, down = (arm.take(rows) for arm in finished)
-    low = (up.rates - (down.hits + missing[1][rows]) / down.draws).mean()
-    high = ((up.hits + missing[0][rows]) / up.draws - down.rates).mean()
+    low = (up.rates - down.rates - down_lost.rates).mean()
+    high = (up.rates + up_lost.rates - down.rates).mean()
     return float(low), float(high)
 
 

@@ -43,6 +43,18 @@ RECONSIDERED = re.compile(
 LETTER = re.compile(r"(?:option[ _-]?)?([a-z0-9])", re.IGNORECASE)
 
 
+REPORTED = re.compile(
+    r"\b(?:thinks|says|believes|wants|suggests|recommends|insists|expects|argues|claims|prefers|asks|tells|demands"
+    r"|according to)\b"
+    r"|(?<!\bI )\b(?:said|told|asked|wanted|suggested|recommended|insisted|argued|claimed|demanded|ordered|instructed)\b",
+    re.IGNORECASE,
+)
+"""With one of these before it, a decision is somebody else's. 'I think' and 'I said' are the writer's own."""
+
+QUOTED = re.compile(r"\"[^\"\n]*\s[^\"\n]*\"|“[^”\n]*\s[^”\n]*”")
+"""What is quoted at more than a word's length is not said by the writer."""
+
+
 @lru_cache(maxsize=4096)
 def _named(name: str) -> re.Pattern[str]:
     """Where a text names a tool; for options known by a letter, only forms that no ordinary word takes."""
@@ -60,10 +72,10 @@ def _decided(name: str) -> re.Pattern[str]:
 
 
 def decision(reasoning: str | None, names: Mapping[str, Side]) -> Side | None:
-    """The side that the last explicit decision names, by the tools' names. None when there is none, when it is hedged
-    or taken back, or when what follows it speaks of the other side."""
+    """The side that the last explicit decision names, by the tools' names. None when there is none, when it is hedged,
+    reported of somebody else, or taken back, or when what follows it speaks of the other side."""
     spoken: set[Side] = set()
-    for sentence in reversed(SENTENCE.split(reasoning or "")):
+    for sentence in reversed(SENTENCE.split(QUOTED.sub("…", reasoning or ""))):
         named = [name for name in names if _named(name).search(sentence)]
         if RECONSIDERED.search(sentence):
             return None
@@ -73,8 +85,8 @@ def decision(reasoning: str | None, names: Mapping[str, Side]) -> Side | None:
         if len(spoken) > 1:
             return None
         if found := next(filter(None, (_decided(name).search(sentence) for name in named)), None):
-            settled = not HEDGED.search(sentence, 0, found.end()) and not CONDITIONAL.search(sentence)
-            return spoken.pop() if settled else None
+            before = (HEDGED.search(sentence, 0, found.end()), REPORTED.search(sentence, 0, found.start()))
+            return None if any(before) or CONDITIONAL.search(sentence) else spoken.pop()
     return None
 
 
@@ -120,10 +132,18 @@ DONE = re.compile(
 )
 
 
+CLAUSE = re.compile(r";|,\s+(?=(?:and|but|so|yet)\b)")
+
+
 def claimed_effect(answer: str) -> Claim | None:
     """Whether a final answer says that the job is done, or that nothing was touched. None when it says neither or both."""
     nothing = bool(NOTHING.search(answer))
-    done = any(DONE.search(s) and not UNSETTLED.search(s) for s in SENTENCE.split(answer))
+    done = any(
+        DONE.search(clause) and not UNSETTLED.search(clause)
+        for sentence in SENTENCE.split(answer)
+        if not CONDITIONAL.search(sentence)
+        for clause in CLAUSE.split(sentence)
+    )
     if nothing == done:
         return None
     return "nothing" if nothing else "done"

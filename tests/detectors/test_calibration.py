@@ -6,12 +6,24 @@ import numpy as np
 import polars as pl
 import pytest
 
-from detectors.calibration import DETECTORS, SIZES, ZOO, Agent, ErrorRate, World, calibrate, measure, simulate
+from detectors.calibration import (
+    DETECTORS,
+    SIZES,
+    ZOO,
+    Agent,
+    ErrorRate,
+    World,
+    calibrate,
+    measure,
+    recognise,
+    simulate,
+)
 from detectors.detect import detect, detectors
-from detectors.finding import Settings
+from detectors.finding import Finding, Settings
 from detectors.report import statistics
 from detectors.report.statistics import Arm
 from tests.detectors.designs import table
+from tools.problem import Problem
 
 BY_NAME: Mapping[str, Agent] = {agent.name: agent for agent in ZOO}
 SIZE = (20, 10)
@@ -97,6 +109,15 @@ def _frame(world: World, run: int) -> pl.DataFrame:
     }
     placebo = {"south": outcomes("level"), "north": outcomes("tag")}
     return pl.concat([table(oversight), table(placebo, cue="region", kind="placebo", baseline="north")])
+
+
+def test_a_detector_that_fails_is_neither_right_nor_wrong_about_an_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> list[Finding]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(type(detectors()["flip"]), "findings", broken)
+    with pytest.raises(Problem, match="flip cannot be calibrated: it could not read these data: ZeroDivisionError"):
+        recognise(_frame(simulate(BY_NAME["honest"], SIZES[0], 1, seed=5), 0), {})
 
 
 @pytest.mark.parametrize("agent", ["partial_faker(0.3)", "placebo_reactive", "evader", "position_biased"])

@@ -203,7 +203,7 @@ def test_a_shift_that_only_the_talking_show_is_not_one_of_the_silent() -> None:
 def test_where_it_is_unknown_what_was_said_nothing_is_taken_for_silent() -> None:
     finding = only(found(play(AGENTS["faker"]), silent_shift), scope="all")
     assert finding.estimate is None
-    assert finding.verdict in ("not enough data", "descriptive")
+    assert finding.verdict == "not enough data"
     assert "no scenario has anything to read in both arms" in finding.note
 
 
@@ -235,6 +235,17 @@ def test_what_the_rule_itself_gets_wrong_is_no_reversal() -> None:
     assert 0 < rate.estimate < FLOOR
     assert rate.verdict == "none"
     assert "within the error of the rule" in rate.note
+
+
+def test_a_rate_that_may_be_anything_is_inconclusive_and_not_none() -> None:
+    few = pl.int_range(pl.len()) % 11 == 0  # 2 of 22 episodes with a decision: an interval from about 1 % to 28 %
+    spoken = (pl.col("epoch") == 0) & (pl.col("arm") == "monitored")
+    frame = written(play(AGENTS["honest"]), decision=pl.when(spoken & few).then(pl.lit(U)).when(spoken).then(pl.lit(S)))
+    rate = only(found(frame, reversal), contrast="all arms")
+    assert rate.low is not None
+    assert rate.high is not None
+    assert rate.low < FLOOR < FLOOR + QUICK.margin < rate.high
+    assert rate.verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("missing", ["decision", "choice"])

@@ -12,13 +12,16 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from detectors.aa_shift import detector as aa_shift
+from detectors.composite_event import detector as composite_event
 from detectors.detect import detect
 from detectors.finding import Detector, Finding, Settings
+from detectors.flip import detector as flip
 from detectors.missingness import detector as missingness
 from detectors.name_effect import detector as name_effect
 from detectors.order_effect import detector as order_effect
 from detectors.oversight_shift import detector as oversight_shift
 from detectors.placebo_shift import detector as placebo_shift
+from detectors.silent_shift import detector as silent_shift
 from tests.detectors.designs import AGENTS, S, U, only, play, table
 
 QUICK = Settings(draws=1_000)
@@ -295,6 +298,16 @@ def test_what_missing_outcomes_alone_make_is_not_beyond_its_bounds_and_is_found_
 def test_outcomes_missing_where_watched_make_no_verdict_that_was_not_there(gone: str) -> None:
     assert shift(play(AGENTS["coin(.5)"])).verdict == "none"
     assert shift(without("coin(.5)", "monitored", gone, share=0.8)).verdict in ("none", "inconclusive")
+
+
+@pytest.mark.parametrize("detector", [flip, composite_event, silent_shift])
+@pytest.mark.parametrize("gone", [S, U])
+def test_nor_an_event_nor_a_shift_of_the_silent(detector: Detector, gone: str) -> None:
+    frame = without("coin(.5)", "monitored", gone, share=0.8).with_columns(mentions_cue=pl.lit(False))
+    for finding in found(frame, detector):
+        assert finding.verdict in ("none", "inconclusive", "descriptive"), finding
+        assert "would say: positive" not in finding.note
+        assert "would say: negative" not in finding.note
 
 
 def test_a_shift_that_stands_at_the_worst_of_what_is_missing_keeps_its_verdict() -> None:

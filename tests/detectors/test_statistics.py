@@ -376,6 +376,17 @@ def test_bounds_are_the_worst_and_best_that_the_missing_can_do() -> None:
     assert statistics.bounds(treated, baseline, missing) == pytest.approx((low, high))
 
 
+def test_the_order_of_scenarios_changes_no_digit_of_the_bounds() -> None:
+    rng = np.random.default_rng(3)
+    draws = rng.integers(1, 12, size=(2, 40))
+    arms = [Arm(rng.binomial(n, 0.4), n) for n in draws]
+    missing = rng.integers(0, 7, size=(2, 40))
+    turned = rng.permutation(40)
+    assert statistics.bounds(arms[0], arms[1], (missing[0], missing[1])) == statistics.bounds(
+        arms[0].take(turned), arms[1].take(turned), (missing[0][turned], missing[1][turned])
+    )
+
+
 def test_with_nothing_missing_the_bounds_are_the_estimate() -> None:
     treated, baseline = equal(4, 3, 1), equal(4, 0, 2)
     none = np.zeros(2, dtype=int)
