@@ -3,17 +3,19 @@
 import operator
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
 from pydantic import ValidationError
 
 from environments.cue import OversightCue, deliver
 from environments.environment import AnyTool, Effect, Environment, objectives
-from sandbox.episode import Asked, Called, Closed, Ending, Event, Offered, Opened, Said, Shown, Usage, now
+from sandbox.episode import Asked, Called, Closed, Ending, Event, Isolation, Offered, Opened, Said, Shown, Usage, now
 from sandbox.plan import Budget, Trial
 from sandbox.policy import Policy, stated
 from tools import look
@@ -87,7 +89,7 @@ class Stage:
             for tool, pair, side in self.tools
         )
 
-    def opened(self, image: str) -> Opened:
+    def opened(self, image: str, isolation: Isolation = "fresh") -> Opened:
         cue = self.cue
         return Opened(
             at=now(),
@@ -95,6 +97,7 @@ class Stage:
             motive=self.environment.motive,
             environment_digest=self.environment.digest,
             image=image,
+            isolation=isolation,
             system=self.system,
             task=self.task,
             tools=self.offered,
@@ -152,13 +155,47 @@ class State(TypedDict):
     ended: Ending | None
 
 
-def play(stage: Stage, policy: Policy, box: Box | None, budget: Budget, image: str = "memory") -> Iterator[Event]:
+@dataclass(frozen=True)
+class Steps:
+    """What the two nodes of the loop do in one episode."""
+
+    decide: Callable[[State], dict[str, Any]]
+    execute: Callable[[State], dict[str, Any]]
+
+
+@cache
+def _loop() -> Any:  # Any: LangGraph's own type has five parameters and says no more
+    """The loop, compiled once: it is the same for every episode, and its steps come with the call."""
+
+    def decide(state: State, runtime: Runtime[Steps]) -> dict[str, Any]:
+        return runtime.context.decide(state)
+
+    def execute(state: State, runtime: Runtime[Steps]) -> dict[str, Any]:
+        return runtime.context.execute(state)
+
+    graph = StateGraph(State, context_schema=Steps)
+    graph.add_node("decide", decide)
+    graph.add_node("execute", execute)
+    graph.add_edge(START, "decide")
+    graph.add_conditional_edges("decide", lambda state: END if state["ended"] else "execute")
+    graph.add_conditional_edges("execute", lambda state: END if state["ended"] else "decide")
+    return graph.compile()
+
+
+def play(
+    stage: Stage,
+    policy: Policy,
+    box: Box | None,
+    budget: Budget,
+    image: str = "memory",
+    isolation: Isolation = "fresh",
+) -> Iterator[Event]:
     """Play one trial. The box is None only for the belief question, which offers nothing to act with.
 
     Faults of ours (provider, engine) are raised, not yielded: whoever records decides what becomes of them.
     """
     started = time.monotonic()
-    yield stage.opened(image)
+    yield stage.opened(image, isolation)
     schemas = [
         {
             "type": "function",
@@ -189,17 +226,12 @@ def play(stage: Stage, policy: Policy, box: Box | None, budget: Budget, image: s
         ended: Ending | None = "turns" if turn >= budget.turns else "seconds" if late else None
         return {"messages": answers, "asked": (), "events": called, "turn": turn, "ended": ended}
 
-    graph = StateGraph(State)
-    graph.add_node("decide", decide)
-    graph.add_node("execute", execute)
-    graph.add_edge(START, "decide")
-    graph.add_conditional_edges("decide", lambda state: END if state["ended"] else "execute")
-    graph.add_conditional_edges("execute", lambda state: END if state["ended"] else "decide")
     messages: list[AnyMessage] = [SystemMessage(stage.system)] if stage.system else []
     messages.append(HumanMessage(stage.task))
     state: State = {"messages": messages, "asked": (), "events": [], "turn": 0, "ended": None}
     ended: Ending = "finished"
-    steps = graph.compile().stream(state, {"recursion_limit": 2 * budget.turns + 2}, stream_mode="updates")
+    limit = {"recursion_limit": 2 * budget.turns + 2}
+    steps = _loop().stream(state, limit, context=Steps(decide, execute), stream_mode="updates")
     for step in steps:
         for update in step.values():
             yield from update["events"]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from detectors.finding import Estimand, Finding, Settings
     from sandbox.imports import Imported
     from sandbox.plan import Plan
+    from sandbox.pool import Reuse
     from sandbox.record import Record
     from sandbox.run import Progress
 
@@ -207,12 +208,22 @@ def run(
     limit: Annotated[int | None, typer.Option(min=1, help="Play only the first N trials of the plan.")] = None,
     max_samples: Annotated[int, typer.Option(min=1, max=256, help="Episodes played at a time.")] = 4,
     name: Annotated[str | None, typer.Option(help="Name of the run, instead of the plan's.")] = None,
+    isolation: Annotated[
+        str,
+        typer.Option(
+            help="fresh: a container for each episode. recycle: used again after a reset that is proved, each time."
+        ),
+    ] = "fresh",
+    runtime: Annotated[
+        str | None, typer.Option(help="Runtime of the engine to play in, e.g. runsc (gVisor), instead of its default.")
+    ] = None,
     environments: Folders = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Play a plan, each episode in a container of its own. On a run that exists: play what is missing."""
+    from sandbox.container import reap
     from sandbox.record import Record, new_folder
     from sandbox.run import Catalogue, prepare
     from sandbox.run import run as play_all
@@ -220,7 +231,9 @@ def run(
     written = _plan(plan, model, option, epochs)
     record = Record(new_folder(name or written.name, runs_dir))
     started = time.monotonic()
-    runner = prepare(written, Catalogue(tuple(environments or ())), record, model_list)
+    runner = prepare(written, Catalogue(tuple(environments or ())), record, model_list, _reuse(isolation), runtime)
+    for orphan in reap():
+        print(f"honne: removed a container of run {orphan.run or '(none)'}: {orphan.why}", file=sys.stderr)
     with _display(quiet or as_json) as watch:
         progress = play_all(runner, max_samples, limit, watch)
     final = {
@@ -231,8 +244,16 @@ def run(
         "seconds": round(time.monotonic() - started, 3),
     }
     _say(final, as_json, lambda: _summary(progress, record, final["seconds"]))
+    for reason, boxes in runner.pool.counts.dropped.most_common():
+        print(f"honne: {boxes} boxes were not used again, not being as new: {reason}", file=sys.stderr)
     if progress.finished < progress.planned:
         raise typer.Exit(1)
+
+
+def _reuse(isolation: str) -> "Reuse":
+    if isolation not in ("fresh", "recycle"):
+        raise Problem(f"no isolation '{isolation}'; there are: fresh, recycle")
+    return cast("Reuse", isolation)
 
 
 def _summary(progress: "Progress", record: "Record", seconds: object) -> str:
@@ -606,6 +627,26 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command("reap")
+def reap_command(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove containers whose harness is dead. Every `honne run` begins with this."""
+    from sandbox.container import reap
+
+    found = reap(dry_run)
+    did = "would remove" if dry_run else "removed"
+    _say(
+        [orphan._asdict() for orphan in found],
+        as_json,
+        lambda: "\n".join(
+            [f"{did} {each.container[:12]} of run {each.run or '(none)'}: {each.why}" for each in found]
+            + [f"{did} {len(found)} containers"]
+        ),
+    )
+
+
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what this machine has, what is missing, and how to mend it."""
@@ -616,8 +657,7 @@ def doctor(as_json: Json = False) -> None:
         [line._asdict() for line in found],
         as_json,
         lambda: "\n".join(
-            f"{'ok     ' if line.ok else 'missing'} {line.what}: {line.found}" + (f" → {line.fix}" if line.fix else "")
-            for line in found
+            f"{line.mark:7} {line.what}: {line.found}" + (f" → {line.fix}" if line.fix else "") for line in found
         ),
     )
     if not all(line.ok for line in found):

@@ -11,16 +11,18 @@ import struct
 import tarfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import docker
 import requests
 
+from sandbox import owner
+from sandbox.episode import Isolation
 from tools.pair import TIMEOUT, BoxLost, Result, ToolFailed
 from tools.problem import Problem
 
@@ -34,6 +36,15 @@ GRACE = 15.0
 
 GONE = 20.0
 """Seconds that the engine is given to remove a container."""
+RESET = 10.0
+"""Seconds that a box is given to become as new before it is thrown away."""
+
+BOOT = (
+    "import os, signal, sys; signal.signal(signal.SIGALRM, lambda *_: os._exit(0)); signal.alarm(int(sys.argv[1])); "
+    "exec(sys.stdin.buffer.read({length}))"
+)
+"""What a container is started with. The runner's source follows on standard input, so that images carry nothing of
+ours; the time limit holds before that, too."""
 
 ENGINE_FAULTS = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 _local = threading.local()
@@ -62,6 +73,14 @@ class Contents:
     start: tuple[tuple[str, ...], ...] = ()
     """Commands that bring the box to its first state, services included."""
     environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Inventory(NamedTuple):
+    """All that an episode could change in a box, as the runner tells it."""
+
+    digest: str
+    lines: tuple[str, ...]
+    """The first of them, to say what differs."""
 
 
 def engine() -> docker.APIClient:
@@ -121,6 +140,9 @@ class DockerBox:
 
     def __init__(self, container: str, connection: socket.socket) -> None:
         self.container = container
+        self.isolation: Isolation = "fresh"
+        self.new: Inventory | None = None
+        """How it looked when it was new; None where nobody has looked, and then it is not used again."""
         self._connection = connection
         self._frames = b""
         self._lines = b""
@@ -130,7 +152,7 @@ class DockerBox:
             timeout,
             do="exec",
             argv=argv,
-            stdin=base64.b64encode(stdin.encode()).decode(),
+            stdin=_encoded(stdin),
             timeout=timeout,
             limit=OUTPUT_LIMIT,
         )
@@ -143,10 +165,43 @@ class DockerBox:
         return None if "error" in reply else _text(reply["content"])
 
     def write(self, path: str, content: str, mode: int = 0o644) -> None:
-        encoded = base64.b64encode(content.encode()).decode()
-        reply = self._ask(TIMEOUT, do="write", path=path, content=encoded, mode=mode)
+        reply = self._ask(TIMEOUT, do="write", path=path, content=_encoded(content), mode=mode)
         if "error" in reply:
             raise ToolFailed(reply["error"])
+
+    def fill(self, contents: Contents, limits: Limits) -> None:
+        """Bring the box to its first state. Raises Problem where a start command fails: that is the environment's."""
+        self._ask(TIMEOUT, do="arm", seconds=limits.seconds)
+        for path, text in contents.files.items():
+            self.write(path, text)
+        for argv in contents.start:
+            done = self.exec(*argv, timeout=60)
+            if not done.ok:
+                raise Problem(f"start command {' '.join(argv)!r} failed in the box: {done.text[-500:] or 'no output'}")
+        self.seal()
+
+    def survey(self, places: Sequence[str]) -> None:
+        """Note how the box looks while it is new."""
+        reply = self._ask(TIMEOUT, do="survey", places=list(places))
+        if "error" not in reply and not any(line.startswith("unknown ") for line in reply["lines"]):
+            self.new = Inventory(reply["digest"], tuple(reply["lines"]))
+
+    def reset(self) -> Iterator[str]:
+        """Make the box as new. Yields what differs from a new one: nothing, where the reset is proved."""
+        if self.new is None:
+            yield "nobody has looked at it when it was new, or more can be written to than is wiped"
+            return
+        reply = self._ask(2 * RESET, do="reset", seconds=RESET, expected=self.new.digest)
+        if "error" in reply:
+            yield reply["error"]
+        elif reply["digest"] != self.new.digest:
+            differing = set(reply["lines"]) ^ set(self.new.lines)
+            yield from sorted(differing) or ["more than can be listed"]
+        self.isolation = "recycled"
+
+    def remove(self) -> None:
+        """Return when the container is gone."""
+        _remove(self.container, self._connection)
 
     def seal(self) -> None:
         """From now on whatever a command leaves running is ended with it; what runs already is the box's own."""
@@ -161,7 +216,7 @@ class DockerBox:
             reply: dict[str, Any] = json.loads(self._line(time.monotonic() + patience + GRACE))
         except (OSError, ValueError) as error:
             raise BoxLost(f"the box stopped answering: {error}") from error
-        if reply.get("id") != request["id"]:
+        if not isinstance(reply, dict) or reply.get("id") != request["id"]:
             raise BoxLost("the box answered with something that is not its runner's reply")
         return reply
 
@@ -189,8 +244,67 @@ class DockerBox:
             self._lines += payload
 
 
+def _encoded(text: str) -> str:
+    # A model can write half a surrogate pair; what cannot be encoded is shown as a question mark, not raised.
+    return base64.b64encode(text.encode(errors="replace")).decode()
+
+
 def _text(encoded: str) -> str:
     return base64.b64decode(encoded).decode(errors="replace")
+
+
+@dataclass(frozen=True)
+class Blank:
+    """What decides how a box is started, before anything of an episode is in it: boxes of one blank are alike."""
+
+    image: str
+    limits: Limits = Limits()
+    writable: tuple[tuple[str, str], ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    runtime: str | None = None
+    """Runtime of the engine; None for its default."""
+    surveyed: bool = False
+    """Whether its state is noted while it is new, so that it can be used again."""
+
+
+def start(blank: Blank) -> DockerBox:
+    """A new hardened box with nothing in it. Raises BoxLost when the engine fails."""
+    api = engine()
+    source = runner_source()
+    container: str | None = None
+    connection = None
+    seconds = blank.limits.seconds
+    try:
+        created = api.create_container_from_config(
+            api.create_container_config(
+                blank.image,
+                ["python3", "-ISc", BOOT.format(length=len(source)), str(seconds)],
+                user=USER,
+                stdin_open=True,
+                detach=False,
+                hostname="app-01",
+                working_dir="/",
+                environment={"HOME": "/tmp", "LANG": "C.UTF-8", "TZ": "UTC", **dict(blank.environment)},
+                labels={**dict(blank.labels), **owner.labels()},
+                host_config=api.create_host_config(**hardened(blank.limits, dict(blank.writable), blank.runtime)),
+            )
+        )
+        container = created["Id"]
+        attached = api.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+        connection = getattr(attached, "_sock", attached)
+        api.start(container)
+        connection.sendall(source)
+        box = DockerBox(container, connection)
+        if blank.surveyed:
+            box.survey(list(dict(blank.writable)))
+    except ENGINE_FAULTS as error:
+        _remove(container, connection)
+        raise BoxLost(f"the engine could not open a box: {error}") from error
+    except BaseException:
+        _remove(container, connection)
+        raise
+    return box
 
 
 @contextlib.contextmanager
@@ -206,53 +320,14 @@ def open_box(
     Raises BoxLost when the engine fails and Problem when the contents do: a start command that exits
     non-zero is the environment author's error.
     """
-    api = engine()
-    source = runner_source()
-    container: str | None = None
-    connection = None
+    given = (contents.writable, contents.environment, labels or {})
+    writable, environment, worn = (tuple(each.items()) for each in given)
+    box = start(Blank(image, limits, writable, environment, worn, runtime))
     try:
-        created = api.create_container_from_config(
-            api.create_container_config(
-                image,
-                # The runner's source follows on standard input, so that images carry nothing of ours.
-                ["python3", "-ISc", f"import sys; exec(sys.stdin.buffer.read({len(source)}))", str(limits.seconds)],
-                user=USER,
-                stdin_open=True,
-                detach=False,
-                hostname="app-01",
-                working_dir="/",
-                environment={"HOME": "/tmp", "LANG": "C.UTF-8", "TZ": "UTC", **contents.environment},
-                labels={**(labels or {}), "honne.box": "1"},
-                host_config=api.create_host_config(**hardened(limits, contents.writable, runtime)),
-            )
-        )
-        container = created["Id"]
-        attached = api.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-        connection = getattr(attached, "_sock", attached)
-        api.start(container)
-        connection.sendall(source)
-        box = DockerBox(container, connection)
-        _fill(box, contents)
-    except ENGINE_FAULTS as error:
-        _remove(container, connection)
-        raise BoxLost(f"the engine could not open a box: {error}") from error
-    except BaseException:
-        _remove(container, connection)
-        raise
-    try:
+        box.fill(contents, limits)
         yield box
     finally:
-        _remove(container, connection)
-
-
-def _fill(box: DockerBox, contents: Contents) -> None:
-    for path, text in contents.files.items():
-        box.write(path, text)
-    for argv in contents.start:
-        done = box.exec(*argv, timeout=60)
-        if not done.ok:
-            raise Problem(f"start command {' '.join(argv)!r} failed in the box: {done.text[-500:] or 'no output'}")
-    box.seal()
+        box.remove()
 
 
 def _remove(container: str | None, connection: Any) -> None:  # Any: docker-py hands out a raw socket or a wrapper
@@ -283,12 +358,53 @@ def _remove_container(container: str) -> None:
             time.sleep(0.02)
 
 
-def image_digest(image: str) -> str:
-    """The content digest of a local image. Raises Problem when it is not there."""
+class Orphan(NamedTuple):
+    """A container whose owner is certainly gone."""
+
+    container: str
+    run: str | None
+    why: str
+
+
+def reap(dry_run: bool = False) -> list[Orphan]:
+    """Remove containers of dead harnesses of this host, and nothing else; returns them. Raises Problem."""
     try:
-        return str(engine().inspect_image(image)["Id"])
+        listed = engine().containers(all=True, filters={"label": owner.BOX})
+        found = [
+            Orphan(each["Id"], each["Labels"].get(owner.RUN), why)
+            for each in listed
+            if (why := owner.orphaned(each["Labels"], running=each["State"] == "running"))
+        ]
+        for orphan in () if dry_run else found:
+            _remove_container(orphan.container)
+    except ENGINE_FAULTS as error:
+        raise Problem(f"the engine could not be asked for left containers: {error}") from error
+    return found
+
+
+def runtime_of(name: str | None) -> str | None:
+    """The name, where the engine has a runtime of that name. Raises Problem listing what it has."""
+    there = engine().info()["Runtimes"]
+    if name is None or name in there:
+        return name
+    raise Problem(
+        f"no runtime '{name}' in this engine; there are: {', '.join(sorted(there))}. Install it and name it under "
+        '"runtimes" in /etc/docker/daemon.json, for gVisor: `runsc install`, then restart the engine'
+    )
+
+
+def image_digest(image: str) -> str:
+    """The content digest of a local image. Raises Problem when it is not there, or brings a volume."""
+    try:
+        found = engine().inspect_image(image)
     except docker.errors.ImageNotFound as error:
         raise Problem(f"no image '{image}' in this engine: run `make setup`") from error
+    if volumes := found["Config"].get("Volumes"):
+        raise Problem(
+            f"image '{image}' declares VOLUME {', '.join(volumes)}: a place on the host's disk that can be written to "
+            "without limit; remove the line, and name the place in the environment's `writable`"
+        )
+    return str(found["Id"])
 
 
 def build(folder: Path, tag: str) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from sandbox.container import BASE_IMAGE, Contents, engine, image_digest, open_box
+from sandbox.container import BASE_IMAGE, Contents, engine, image_digest, open_box, reap
 from tools.pair import BoxLost
 from tools.problem import Problem
 
 SETUP = "run `make setup`"
+STRONGER = ("runsc", "kata", "sysbox")
+"""Beginnings of the names of runtimes that put more than a namespace between a box and the host."""
 
 
 class Line(NamedTuple):
@@ -18,10 +20,16 @@ class Line(NamedTuple):
     ok: bool
     found: str
     fix: str = ""
+    weak: bool = False
+    """It works, and something stronger can be had."""
+
+    @property
+    def mark(self) -> str:
+        return "missing" if not self.ok else "weak" if self.weak else "ok"
 
 
 def examine() -> list[Line]:
-    return [line for check in (_python, _disk, _engine, _image, _box) for line in check()]
+    return [line for check in (_python, _disk, _engine, _isolation, _image, _box, _left) for line in check()]
 
 
 def _python() -> Iterator[Line]:
@@ -67,6 +75,72 @@ def _engine() -> Iterator[Line]:
     yield _tried("engine", found)
 
 
+def _isolation() -> Iterator[Line]:
+    """How well this engine keeps a box in, a line for each layer, with what would make it stronger."""
+    try:
+        info = engine().info()
+    except Problem:
+        return  # said already
+    said = {part for option in info.get("SecurityOptions") or [] for part in option.split(",")}
+    version = info.get("CgroupVersion", "1")
+    yield Line(
+        "cgroup",
+        True,
+        f"v{version}",
+        ""
+        if version == "2"
+        else "limits hold; with v2 the engine also kills a box's processes as one: "
+        "boot with systemd.unified_cgroup_hierarchy=1",
+        version != "2",
+    )
+    seccomp = "name=seccomp" in said and "profile=unconfined" not in said
+    yield Line(
+        "seccomp",
+        True,
+        "system calls are filtered" if seccomp else "system calls are NOT filtered",
+        "" if seccomp else "use a kernel with seccomp and an engine without `seccomp-profile: unconfined`",
+        not seccomp,
+    )
+    unprivileged = {"name=userns", "name=rootless"} & said
+    yield Line(
+        "user namespaces",
+        True,
+        f"in use ({', '.join(sorted(each.removeprefix('name=') for each in unprivileged))})"
+        if unprivileged
+        else "not in use: uid 65534 in a box is uid 65534 of the host, and the engine runs as root",
+        "" if unprivileged else 'set "userns-remap": "default" in /etc/docker/daemon.json, or run a rootless engine',
+        not unprivileged,
+    )
+    mandatory = {"name=apparmor", "name=selinux"} & said
+    yield Line(
+        "mandatory access control",
+        True,
+        ", ".join(sorted(each.removeprefix("name=") for each in mandatory)) or "none",
+        "" if mandatory else "use a host with AppArmor or SELinux",
+        not mandatory,
+    )
+    driver = info["Driver"]
+    plain = driver not in ("overlay2", "overlayfs", "btrfs", "zfs", "fuse-overlayfs")
+    yield Line(
+        "storage",
+        True,
+        driver,
+        "every box copies its whole image with this driver: use overlay2" if plain else "",
+        plain,
+    )
+    there = sorted(info["Runtimes"])
+    stronger = [name for name in there if name.startswith(STRONGER)]
+    yield Line(
+        "runtimes",
+        True,
+        ", ".join(there),
+        f"stronger ones: honne run --runtime {stronger[0]}"
+        if stronger
+        else "with gVisor installed (`runsc install`), honne run --runtime runsc plays behind a kernel of its own",
+        not stronger,
+    )
+
+
 def _image() -> Iterator[Line]:
     yield _tried("base image", lambda: f"{BASE_IMAGE} {image_digest(BASE_IMAGE)[:19]}")
 
@@ -78,3 +152,13 @@ def _box() -> Iterator[Line]:
         return f"a hardened box opens, runs as uid {who}, and is gone again"
 
     yield _tried("box", found)
+
+
+def _left() -> Iterator[Line]:
+    """Containers of dead harnesses. They take nothing but room, and the next run removes them."""
+
+    def found() -> str:
+        left = reap(dry_run=True)
+        return f"{len(left)} of dead harnesses" + ("; `honne reap` removes them" if left else "")
+
+    yield _tried("left containers", found)

@@ -18,6 +18,8 @@ FORMAT = 1
 OutcomeClass = Literal["safe", "unsafe", "refused", "no_call", "invalid", "fault"]
 ReasoningSource = Literal["native", "tag", "none"]
 Ending = Literal["finished", "turns", "seconds", "fault"]
+Isolation = Literal["fresh", "recycled"]
+"""Whether an episode had a container that was started for it, or one used before and proved to be as new."""
 
 
 REASONING_TAGS = "think|thinking|thought|reasoning|scratchpad|scratchpad_reasoning"
@@ -78,6 +80,7 @@ class Opened(_Frozen):
     """Digest of the container image; `memory` when no container was used."""
     system: str | None
     task: str
+    isolation: Isolation = "fresh"
     tools: tuple[Offered, ...]
     """In the order they were listed."""
     cue: Shown | None

@@ -102,6 +102,12 @@ class Record:
                     f"the words of {', '.join(changed)} have changed since {self.folder} was begun, "
                     "so its episodes and new ones would not be comparable: start a new run with --name"
                 )
+            begun = self.manifest.get("runtime")
+            if begun != manifest.get("runtime"):
+                raise Problem(
+                    f"{self.folder} was begun with the runtime {begun or 'that the engine has by default'}: "
+                    f"resume it with {f'--runtime {begun}' if begun else 'no --runtime'}, or start a new run with --name"
+                )
             return
         try:
             (self.folder / "episodes").mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ import platform
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -18,12 +18,24 @@ from typing import Any
 from environments import cue, environment
 from environments.cue import OversightCue
 from environments.environment import Environment
+from sandbox import owner
 from sandbox.agent import Stage, play
-from sandbox.container import BASE_IMAGE, Contents, DockerBox, build, image_digest, open_box
+from sandbox.container import (
+    BASE_IMAGE,
+    Blank,
+    Contents,
+    DockerBox,
+    Limits,
+    build,
+    image_digest,
+    open_box,
+    runtime_of,
+)
 from sandbox.episode import Closed, Episode, Event, now
 from sandbox.memory import MEMORY, MemoryBox
 from sandbox.plan import SECRET, Plan, Trial, digest, resolve
 from sandbox.policy import LiteLLM, Policy, check
+from sandbox.pool import AHEAD, Pool, Reuse
 from sandbox.record import Record, Segment
 from sandbox.script import Script
 from tools.pair import Box
@@ -99,6 +111,7 @@ class Runner:
     """Environment → image digest, all built before the first trial."""
     manifest: Mapping[str, Any]
     model_list: Path | None = None
+    pool: Pool = field(default_factory=Pool)
 
     def policy(self, trial: Trial) -> Policy:
         model = self.plan.model(trial.model)
@@ -115,7 +128,8 @@ class Runner:
             stage = Stage(trial, setting, self.catalogue.cues[trial.cue] if trial.cue else None)
             image = self.images[trial.environment]
             with self.box(stage, image) as box:
-                for event in play(stage, self.policy(trial), box, self.plan.budget, image):
+                isolation = box.isolation if isinstance(box, DockerBox) else "fresh"
+                for event in play(stage, self.policy(trial), box, self.plan.budget, image, isolation):
                     events.append(event)
         except Exception as error:  # a fault is ours, whatever its type: recorded, counted, played again
             fault = self._redacted(trial, f"{type(error).__name__}: {error}")[:2000]
@@ -133,22 +147,38 @@ class Runner:
 
     @contextmanager
     def box(self, stage: Stage, image: str) -> Iterator[Box | None]:
-        """A fresh container, or files in memory; none for a question that offers nothing to act with."""
+        """A container, or files in memory; none for a question that offers nothing to act with."""
         if stage.trial.prompt == "belief":
             yield None
             return
         if image == MEMORY:
             yield MemoryBox(stage.files)
             return
-        with box_for(stage, image, self.record.name) as box:
+        with self.pool.box(self._blank(stage.environment), _contents(stage)) as box:
             yield box
+
+    def expect(self, coming: Sequence[Trial]) -> None:
+        """Have boxes started for the trials that come next."""
+        acting = [trial.environment for trial in coming if trial.prompt != "belief"]
+        self.pool.expect(
+            [self._blank(self.catalogue.environment(name)) for name in acting if self.images[name] != MEMORY]
+        )
+
+    def _blank(self, setting: Environment) -> Blank:
+        writable = tuple(setting.writable.items())
+        runtime = self.manifest.get("runtime")
+        worn = ((owner.RUN, self.record.name),)
+        return Blank(self.images[setting.name], Limits(), writable, labels=worn, runtime=runtime)
+
+
+def _contents(stage: Stage) -> Contents:
+    setting = stage.environment
+    return Contents(files=stage.files, writable=setting.writable, start=setting.start)
 
 
 def box_for(stage: Stage, image: str, run: str) -> AbstractContextManager[DockerBox]:
     """A fresh container filled for a trial, labelled with the run that it belongs to."""
-    setting = stage.environment
-    contents = Contents(files=stage.files, writable=setting.writable, start=setting.start)
-    return open_box(image, contents, labels={"honne.run": run})
+    return open_box(image, _contents(stage), labels={owner.RUN: run})
 
 
 _models: dict[tuple[str, str, Path | None], LiteLLM] = {}
@@ -175,7 +205,9 @@ def image_of(setting: Environment) -> str:
     return build(folder, f"honne-{setting.name}".lower()) if folder else image_digest(BASE_IMAGE)
 
 
-def manifest(plan: Plan, catalogue: Catalogue, digests: Mapping[str, str]) -> dict[str, Any]:
+def manifest(
+    plan: Plan, catalogue: Catalogue, digests: Mapping[str, str], runtime: str | None = None
+) -> dict[str, Any]:
     """What the run is played with: enough to tell later whether two runs are comparable."""
     cues = catalogue.cues
     used = {block.cue for block in plan.blocks if block.cue}
@@ -189,6 +221,7 @@ def manifest(plan: Plan, catalogue: Catalogue, digests: Mapping[str, str]) -> di
         "plan": plan.hash,
         "words": words,
         "images": dict(digests),
+        "runtime": runtime,
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
         "commit": _commit(),
         "host": platform.platform(),
@@ -208,13 +241,22 @@ def _commit() -> str | None:
         return None
 
 
-def prepare(plan: Plan, catalogue: Catalogue, record: Record, model_list: Path | None = None) -> Runner:
+def prepare(
+    plan: Plan,
+    catalogue: Catalogue,
+    record: Record,
+    model_list: Path | None = None,
+    isolation: Reuse = "fresh",
+    runtime: str | None = None,
+) -> Runner:
     """Check everything that can be wrong before the first trial, and build the images. Raises Problem."""
     plan = catalogue.resolve(plan)
     for model in plan.models:
         check(model, model_list)
+    runtime = runtime_of(runtime)
     digests = images(plan, catalogue)
-    return Runner(plan, record, catalogue, digests, manifest(plan, catalogue, digests), model_list)
+    known = manifest(plan, catalogue, digests, runtime)
+    return Runner(plan, record, catalogue, digests, known, model_list, Pool(isolation))
 
 
 def run(
@@ -226,7 +268,8 @@ def run(
     """
     with runner.record.owned():
         runner.record.freeze(runner.plan, runner.manifest)
-        return _play_missing(runner, workers, limit, watch)
+        with runner.pool:
+            return _play_missing(runner, workers, limit, watch)
 
 
 def _play_missing(
@@ -260,6 +303,8 @@ def _play_missing(
                 while queue and not stopping and len(running) < workers:
                     trial, tried = queue.pop()
                     running[pool.submit(work, trial, faults.get(trial.id, 0) + tried)] = tried
+                if not stopping:
+                    runner.expect([trial for trial, _ in queue[: -1 - AHEAD : -1]])
                 for done in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
                     tried = running.pop(done)
                     episode = done.result()

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,3 +101,37 @@ def _until_alive(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
         except OSError:
             time.sleep(0.5)
     raise RuntimeError(f"the proxy did not start:\n{log.read_text()[-3000:]}")
+
+
+TALLY = pytest.StashKey[Counter[str]]()
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """`tally("escapes tried")`, `tally("faults injected", 3)`: totals that are printed when the session ends."""
+
+    def count(name: str, n: int = 1) -> None:
+        request.config.stash.setdefault(TALLY, Counter())[name] += n
+        request.node.user_properties.append((name, n))
+
+    return count
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """An attempt whose test fails is one that may have got through."""
+    if report.failed and any(name == "escapes tried" for name, _ in report.user_properties):
+        ESCAPED.add(report.nodeid)
+
+
+ESCAPED: set[str] = set()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    totals = config.stash.get(TALLY, Counter())
+    if not totals:
+        return
+    if "escapes tried" in totals:
+        totals["escapes"] = len(ESCAPED)
+    terminalreporter.write_line(
+        ", ".join(f"{name} {n}" for name, n in sorted(totals.items(), key=lambda item: item[0] == "escapes"))
+    )

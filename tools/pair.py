@@ -1,7 +1,9 @@
 """What a tool is: words a model reads, arguments it gives, and an action through a box. A pair is two of them."""
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -93,9 +95,15 @@ class Tool(Generic[A]):
 
     def schema(self) -> dict[str, Any]:
         """JSON schema of the arguments, without titles and class docstrings: what a model sees is written for it."""
-        found: dict[str, Any] = _untitled(self.arguments.model_json_schema())
-        found.pop("description", None)
-        return found
+        return deepcopy(_schema(self.arguments))
+
+
+@cache
+def _schema(arguments: type[Arguments]) -> dict[str, Any]:
+    """Made once: every episode lists every tool."""
+    found: dict[str, Any] = _untitled(arguments.model_json_schema())
+    found.pop("description", None)
+    return found
 
 
 def _untitled(value: Any) -> Any:  # Any: a JSON schema is whatever JSON it is
