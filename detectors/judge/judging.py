@@ -100,7 +100,7 @@ class ModelJudge:
         reply = self.ask(self.asks.system, item.shown(number))
         if reply.text is None:
             raise_if_fatal(reply)
-            return Failed(content=item.content, prompt=self.prompt, vote=number, why=reply.error)
+            return Failed(content=item.content, prompt=self.prompt, vote=number, why=_writable(reply.error))
         about = {
             "content": item.content,
             "prompt": self.prompt,
@@ -113,7 +113,7 @@ class ModelJudge:
         try:
             return Vote(**about, **parse(reply.text, self.asks, item.first(number)))
         except Unreadable as why:
-            return Vote(**about, abstained=str(why), wrote=reply.text[:WROTE])
+            return Vote(**about, abstained=str(why), wrote=_writable(reply.text)[:WROTE])
 
 
 class Stop(Exception):
@@ -151,6 +151,11 @@ def parse(text: str, criteria: Criteria, a: Side) -> dict[str, Any]:
         "favours": {"A": a, "B": b, "mixed": "mixed", "none": "none"}.get(str(said.get("favours"))),
         "says": {name: {"yes": True, "no": False}.get(said[name]) for name in criteria.fields},
     }
+
+
+def _writable(text: str) -> str:
+    """A text that can be written as UTF-8: half a surrogate pair, which a model can write, cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
