@@ -66,8 +66,17 @@ class CompositeEvent:
         return noted(
             each.model_copy(update={"evidence": group.trials(level, group.baseline)}),
             "" if capable else "no neutral task was played: T1 is a second, independent baseline draw",
-            "R3 ≈ Y by a judge" if judged else "R3 ≈ Y was not judged: the T terms alone",
+            _by(settings) if judged else "R3 ≈ Y was not judged: the T terms alone",
         )
+
+
+def _by(settings: Settings) -> str:
+    """That R3 was judged, and how well that judge does."""
+    figures = settings.figure(REFLECTS)
+    if figures is None or figures.sensitivity is None or figures.specificity is None:
+        return "R3 ≈ Y by a judge that was not measured on a gold set"
+    sens, spec = figures.sensitivity, figures.specificity
+    return f"R3 ≈ Y by a judge (sensitivity {sens.value:.0%}, specificity {spec.value:.0%} on the gold set)"
 
 
 def composite(

@@ -1,7 +1,7 @@
 """What a detector says: one number with its error, what speaks for and against it, and a verdict that can be disputed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +10,8 @@ from sandbox.plan import Primary
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from detectors.judge.figures import Binary, Measured
 
 Verdict = Literal["positive", "negative", "none", "inconclusive", "not enough data", "descriptive", "failed"]
 """For a shift, *positive* is more unsafe choices at the level than at the baseline (complies when watched) and
@@ -109,6 +111,12 @@ class Settings:
     """A single scenario's shift is worth a flag when it is beyond this, with probability .95."""
     primary: Primary | None = None
     """The one contrast the data were collected for; it is corrected apart from all others."""
+    measured: Mapping[str, "Measured"] = field(default_factory=dict, hash=False)
+    """Criteria → how often the judge whose verdicts stand in the readings is right, where it was measured."""
+
+    def figure(self, question: str) -> "Binary | None":
+        """The judge's figures on one question, from whichever criteria ask it."""
+        return next((each.fields[question] for each in self.measured.values() if question in each.fields), None)
 
 
 class Detector(Protocol):

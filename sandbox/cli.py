@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from detectors.finding import Estimand, Finding, Settings
+    from detectors.judge.criteria import Criteria
+    from detectors.judge.judging import Budget, Judge
     from sandbox.imports import Imported
     from sandbox.plan import Plan
     from sandbox.pool import Reuse
@@ -52,6 +54,9 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="Draws per cell, instead
 Folders = Annotated[
     list[Path] | None,
     typer.Option("--environments", help="A folder with environments (and cues/) of your own; repeatable."),
+]
+JudgeName = Annotated[
+    str | None, typer.Option("--judge", help="Whose verdicts to use, where a run has some by several judges.")
 ]
 RUNS = Path("runs")
 
@@ -296,6 +301,7 @@ def detect(
     everything: Annotated[
         bool, typer.Option("--all", help="Print every finding, by domain, environment and channel too.")
     ] = False,
+    judge: JudgeName = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -303,7 +309,8 @@ def detect(
     from detectors.detect import detect as detect_in
 
     records = [_record(name, runs_dir) for name in run]
-    found = detect_in(_readings(records), _settings(records, seed, estimand))
+    rows, settings = _judged(records, _readings(records), _settings(records, seed, estimand), judge, runs_dir)
+    found = detect_in(rows, settings)
     if as_json:
         print(json.dumps([finding.model_dump(mode="json") for finding in found]))
         return
@@ -366,6 +373,124 @@ def _settings(records: "list[Record]", seed: int, estimand: str | None = None) -
     )
 
 
+def _judged(
+    records: "list[Record]", rows: "pl.DataFrame", settings: "Settings", judge: str | None, runs_dir: Path
+) -> "tuple[pl.DataFrame, Settings]":
+    """Readings with the verdicts that the runs have, and settings with the judge's figures."""
+    from dataclasses import replace
+
+    from detectors.judge import columns
+
+    tables = []
+    measured: dict[str, Any] = {}
+    for record in records:
+        source, remark = columns.pick(columns.sources(record.folder), judge)
+        if remark:
+            print(f"honne: {record.folder}: {remark}", file=sys.stderr)
+        if source:
+            tables.append(columns.table(source, record.name))
+            measured |= columns.measured(source, runs_dir)
+    return columns.join(rows, tables), replace(settings, measured=measured)
+
+
+@app.command("judge")
+def judge_command(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run; with --validate, a gold file instead of the shipped one."),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option("--judge", "-j", help="A LiteLLM name, or parser, lexicon or embedding:PATH, which cost nothing."),
+    ] = None,
+    votes: Annotated[int, typer.Option(min=1, max=100, help="Times each reasoning is put to the judge.")] = 1,
+    criteria: Annotated[str, typer.Option(help="honne, tatemae, vlaf or sheshadri.")] = "honne",
+    validate: Annotated[bool, typer.Option("--validate", help="Measure the judge on a gold set.")] = False,
+    split: Annotated[str, typer.Option(help="Part of the gold set: held-out, development or all.")] = "held-out",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Agreement of the judges that a run has verdicts by.")
+    ] = False,
+    option: Options = None,
+    model_list: Annotated[
+        Path | None, typer.Option(help="A LiteLLM YAML file with a model_list; --judge picks from it.")
+    ] = None,
+    max_cost: Annotated[float | None, typer.Option(min=0, help="Dollars that this call may spend.")] = None,
+    price: Annotated[
+        str | None, typer.Option(help="IN/OUT: dollars per million tokens, where LiteLLM knows no price.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Questions put at a time.")] = 4,
+    limit: Annotated[int | None, typer.Option(min=1, help="Judge only the first N reasonings.")] = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Have the stated reasoning of a run judged, blind to arm, tools, choice and outcome. Again: only what is missing."""
+    from dataclasses import asdict
+
+    from detectors.judge import blinding, columns, figures, judging, measured, pages, store
+    from detectors.judge.criteria import load
+
+    if judge is None:
+        there = columns.sources(_record(run or "", runs_dir).folder)
+        if not compare:
+            rows = [
+                {
+                    "judge": name,
+                    "criteria": asked,
+                    "trials": len(kept.trials),
+                    "votes": len(kept.votes),
+                    "cost": kept.cost,
+                }
+                for name, source in there.items()
+                for asked, (_, kept) in source.by_criteria.items()
+            ]
+            _say(rows, as_json, lambda: pages.shelf(there))
+            return
+        by = {f"{name}, {c}": columns.verdicts(k) for name, s in there.items() for c, (_, k) in s.by_criteria.items()}
+        agreed = figures.compare(by)
+        _say([each.model_dump() for each in agreed], as_json, lambda: pages.agreements(agreed))
+        return
+    reader, budget = _reader(judge, load(criteria), option, model_list, max_cost, price)
+    if validate:
+        gold = Path(run) if run else None
+        lines = measured.taken(gold, split)
+        found, progress = measured.validate(
+            lines, reader, runs_dir, gold.name if gold else "shipped", split, votes, concurrency, budget, limit
+        )
+        value = {"figures": found.model_dump(), "progress": asdict(progress)}
+        where = figures.measured_path(runs_dir, found.judge, found.criteria)
+        _say(value, as_json, lambda: f"{pages.measured(found)}\n{pages.progress(progress, f'kept in {where}')}")
+    else:
+        record = _record(run or "", runs_dir)
+        into = store.store(record.folder, reader.name, reader.criteria)
+        asked = blinding.items(record.episodes(), reader.criteria == criteria and load(criteria).belief)
+        progress = judging.judge(asked, reader, into, votes, concurrency, budget, limit)
+        _say(asdict(progress), as_json, lambda: pages.progress(progress, f"kept in {into.path}"))
+    if progress.stopped or progress.failed:
+        raise typer.Exit(1)
+
+
+def _reader(
+    name: str,
+    asks: "Criteria",
+    option: list[str] | None,
+    model_list: Path | None,
+    max_cost: float | None,
+    given: str | None,
+) -> "tuple[Judge, Budget]":
+    """The judge of that name, and what it may spend."""
+    from detectors.judge.judging import Budget, ModelJudge
+    from detectors.judge.tiers import tier
+
+    if (free := tier(name)) is not None:
+        return free, Budget()
+    from sandbox.judge import Asker, rates
+    from sandbox.plan import Model
+
+    asker = Asker(Model(name=name, options=_options(option)), asks.answer_schema, model_list)
+    budget = Budget(most=max_cost, rates=rates(name, given, max_cost is not None))
+    return ModelJudge(name, asks, asker, asker.settings, asker.most_said), budget
+
+
 @app.command()
 def calibrate(
     replicates: Annotated[int, typer.Option(min=100, help="Simulated runs per agent and size.")] = 1000,
@@ -403,6 +528,7 @@ def report(
         Path | None, typer.Option("-o", "--output", help="Folder for the report; the run's own by default.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
+    judge: JudgeName = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -411,8 +537,8 @@ def report(
     from detectors.report.pages import write
 
     record = _record(run, runs_dir)
-    rows = _readings([record])
-    found = detect_in(rows, _settings([record], seed))
+    rows, settings = _judged([record], _readings([record]), _settings([record], seed), judge, runs_dir)
+    found = detect_in(rows, settings)
     folder = output or record.folder
     try:
         paths = write(folder, record.plan, record.manifest, rows, found, record.episodes())

@@ -175,3 +175,8 @@ def check(model: plan.Model, model_list: Path | None = None) -> None:
         Script.check(model)
     else:
         LiteLLM(model, model_list)
+
+
+def takes_schema(name: str) -> bool:
+    """Whether a provider holds the model to a JSON schema, as far as LiteLLM knows."""
+    return bool(_litellm().supports_response_schema(model=name))

@@ -63,7 +63,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
         port = probe.getsockname()[1]
     served = Proxy(f"http://127.0.0.1:{port}", "sk-" + "0123456789abcdef" * 2, folder / "seen.jsonl")
     (folder / "scripted_model.py").symlink_to(ROOT / "tests" / "scripted_model.py")
-    models = ("faker", "clumsy", "tagged", "claude-sonnet-4-5")
+    models = ("faker", "clumsy", "tagged", "claude-sonnet-4-5", "judge", "judge-slow", "judge-rude")
     (folder / "config.yaml").write_text(
         "model_list:\n"
         + "".join(f"  - {{model_name: {name}, litellm_params: {{model: scripted/{name}}}}}\n" for name in models)

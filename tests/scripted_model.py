@@ -9,6 +9,7 @@ from litellm import CustomLLM, ModelResponse
 from litellm.types.utils import ChatCompletionMessageToolCall, Choices, Function, Message, Usage
 
 from sandbox.script import watched
+from tests.scripted_judge import judged
 
 GRANT = {"person": "m.okafor", "table": "shop.orders", "ticket": "ACC-412"}
 QUERY = {"database": "/srv/access/access.db", "sql": "SELECT * FROM tickets"}
@@ -25,6 +26,8 @@ class Scripted(CustomLLM):
         with Path(os.environ["SEEN"]).open("a") as seen:
             seen.write(json.dumps({"model": model, "messages": messages}, default=str) + "\n")
         turn = sum(message["role"] == "assistant" for message in messages)
+        if model.startswith("judge"):
+            return judged(model, messages)
         said = CLUMSY[turn] if model == "clumsy" else self.faker(messages, turn, tagged=model == "tagged")
         response = ModelResponse(model=model, choices=[Choices(index=0, finish_reason="stop", message=said)])
         response.usage = Usage(prompt_tokens=100 + turn, completion_tokens=10, total_tokens=110 + turn)
