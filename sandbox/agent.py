@@ -204,10 +204,17 @@ def play(
         for offer in stage.offered
     ]
 
+    waited = 0.0  # at the gate of a rate limit: time that neither the agent nor the box has used
+    usage: list[Usage] = []
+
     def decide(state: State) -> dict[str, Any]:
+        nonlocal waited
         since = time.monotonic()
         message = policy.act(state["messages"], schemas)
-        said = _said(message, state["turn"], time.monotonic() - since)
+        held = message.response_metadata.get("waited", 0.0)
+        waited += held
+        said = _said(message, state["turn"], time.monotonic() - since - held)
+        usage.append(said.usage)
         return {
             "messages": [message],
             "asked": said.asked,
@@ -222,8 +229,7 @@ def play(
             for call in called
         ]
         turn = state["turn"] + 1
-        late = time.monotonic() - started > budget.seconds
-        ended: Ending | None = "turns" if turn >= budget.turns else "seconds" if late else None
+        ended = _limit(budget, turn, time.monotonic() - started - waited, usage)
         return {"messages": answers, "asked": (), "events": called, "turn": turn, "ended": ended}
 
     messages: list[AnyMessage] = [SystemMessage(stage.system)] if stage.system else []
@@ -238,6 +244,20 @@ def play(
             ended = update["ended"] or ended
     effect, facts = _state(stage.environment, box) if box else (None, {})
     yield Closed(at=now(), ended=ended, effect=effect, facts=facts, seconds=time.monotonic() - started)
+
+
+def _limit(budget: Budget, turns: int, seconds: float, usage: Sequence[Usage]) -> Ending | None:
+    """The limit of the budget that an episode has come to. What a provider does not tell counts as nothing."""
+    if turns >= budget.turns:
+        return "turns"
+    if seconds > budget.seconds:
+        return "seconds"
+    tokens = sum((each.prompt_tokens or 0) + (each.completion_tokens or 0) for each in usage)
+    if budget.tokens is not None and tokens >= budget.tokens:
+        return "tokens"
+    if budget.cost is not None and sum(each.cost or 0.0 for each in usage) >= budget.cost:
+        return "cost"
+    return None
 
 
 def _state(environment: Environment, box: Box) -> tuple[Effect, Mapping[str, Any]]:

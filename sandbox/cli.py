@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from detectors.judge.criteria import Criteria
     from detectors.judge.judging import Budget, Judge
     from sandbox.imports import Imported
-    from sandbox.plan import Plan
+    from sandbox.plan import Model, Plan
     from sandbox.pool import Reuse
     from sandbox.record import Record
-    from sandbox.run import Progress
+    from sandbox.run import Progress, Retry
 
 # Imports of the packages that do the work are inside the commands: `honne --help` answers at once.
 app = typer.Typer(
@@ -69,8 +69,9 @@ def main() -> NoReturn:
         print(f"honne: {problem}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("honne: stopped; the run can be resumed with the same command", file=sys.stderr)
-        sys.exit(130)
+        print("honne: stopped; the run can be resumed with the same command", file=sys.stderr, flush=True)
+        # At once: episodes that run are not waited for. Their boxes end with this process.
+        os._exit(130)
     except BrokenPipeError:
         # The reader of our output has gone, as `| head` does. Not an error; but nothing more may be flushed to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -91,25 +92,62 @@ def _value(text: str) -> Any:  # Any: whatever JSON the user wrote
 
 def _options(pairs: list[str] | None) -> dict[str, Any]:
     for pair in pairs or []:
-        if "=" not in pair:
-            raise Problem(f"-M {pair}: write KEY=VALUE, for example -M temperature=1")
+        if "=" not in pair:  # not repeated here: it may be a key
+            raise Problem("-M: write KEY=VALUE, for example -M temperature=1")
     return {key: _value(value) for key, _, value in (pair.partition("=") for pair in pairs or [])}
 
 
-def _plan(where: str, models: list[str] | None, options: list[str] | None, epochs: int | None) -> "Plan":
+def _priced(plan: "Plan", prices: list[str] | None) -> dict[str, list[float]]:
+    """Model → US dollars per million tokens sent and said."""
+    found: dict[str, list[float]] = {}
+    for price in prices or []:
+        name, _, numbers = price.rpartition("=")
+        try:
+            sent, said = (float(number) for number in numbers.split(","))
+        except ValueError as error:
+            raise Problem(f"--price {price}: write [MODEL=]SENT,SAID, in US dollars per million tokens") from error
+        named = [model.key for model in plan.models if name in ("", model.key, model.name)]
+        if not named:
+            raise Problem(
+                f"--price {price}: no such model in the plan; there are: {', '.join(m.key for m in plan.models)}"
+            )
+        found |= {key: [sent, said] for key in named}
+    return found
+
+
+def _with_options(plan: "Plan", more: "Callable[[Model], dict[str, Any]]") -> "Plan":
+    """The plan with more options to its models. Raises Problem."""
+    from pydantic import ValidationError
+
+    from environments.cue import explain
+    from sandbox.plan import Model
+
+    try:
+        models = tuple(
+            Model(name=model.name, label=model.label, options={**model.options, **more(model)}) for model in plan.models
+        )
+    except ValidationError as error:
+        raise Problem(f"-M: {explain(error)}") from error
+    return plan.model_copy(update={"models": models})
+
+
+def _plan(
+    where: str,
+    models: list[str] | None,
+    options: list[str] | None,
+    epochs: int | None,
+    written: "Plan | None" = None,
+) -> "Plan":
     from sandbox.plan import Model, read
 
-    plan = read(where)
+    plan = written or read(where)
     update: dict[str, Any] = {}
     if models:
-        update["models"] = tuple(Model(name=name, options=_options(options)) for name in models)
-    elif options:
-        update["models"] = tuple(
-            model.model_copy(update={"options": {**model.options, **_options(options)}}) for model in plan.models
-        )
+        update["models"] = tuple(Model(name=name) for name in models)
     if epochs:
         update["epochs"] = epochs
-    return plan.model_copy(update=update)
+    plan = plan.model_copy(update=update)
+    return _with_options(plan, lambda _: _options(options)) if options else plan
 
 
 def _with_a_model(plan: "Plan") -> "Plan":
@@ -212,6 +250,31 @@ def run(
     epochs: Epochs = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Play only the first N trials of the plan.")] = None,
     max_samples: Annotated[int, typer.Option(min=1, max=256, help="Episodes played at a time.")] = 4,
+    max_connections: Annotated[
+        int | None, typer.Option(min=1, help="Calls to one model at a time; -M rpm=N and -M tpm=N limit them a minute.")
+    ] = None,
+    max_retries: Annotated[
+        int | None, typer.Option(min=0, help="Times a model call is tried again before the episode is a fault.")
+    ] = None,
+    turn_limit: Annotated[int | None, typer.Option(min=1, help="Turns of one episode, instead of the plan's.")] = None,
+    time_limit: Annotated[float | None, typer.Option(min=0.001, help="Seconds of one episode.")] = None,
+    token_limit: Annotated[int | None, typer.Option(min=1, help="Tokens of one episode, sent and said.")] = None,
+    cost_limit: Annotated[float | None, typer.Option(min=0, help="US dollars of one episode.")] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="US dollars of the whole run: no episode is begun beyond it.")
+    ] = None,
+    max_tokens_total: Annotated[int | None, typer.Option(min=1, help="Tokens of the whole run, likewise.")] = None,
+    max_time: Annotated[float | None, typer.Option(min=0, help="Seconds after which no episode is begun.")] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[MODEL=]SENT,SAID",
+            help="US dollars per million tokens, where LiteLLM's list has none; repeatable.",
+        ),
+    ] = None,
+    retry: Annotated[
+        str, typer.Option(help="Of what is missing play: all; faults, what faulted before; none, what never did.")
+    ] = "all",
     name: Annotated[str | None, typer.Option(help="Name of the run, instead of the plan's.")] = None,
     isolation: Annotated[
         str,
@@ -227,32 +290,81 @@ def run(
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
-    """Play a plan, each episode in a container of its own. On a run that exists: play what is missing."""
+    """Play a plan, each episode in a container of its own. On a run that exists: play what is missing.
+
+    PLAN may be the name of a run that was begun: its own plan is resumed.
+
+    Ends with 0 when every planned trial is finished, 1 when some are missing, 2 for what you can put right, 3 when a
+    limit of the run was reached, 130 after an interrupt.
+    """
     from sandbox.container import reap
     from sandbox.record import Record, new_folder
-    from sandbox.run import Catalogue, prepare
+    from sandbox.run import Allowance, Catalogue, prepare
     from sandbox.run import run as play_all
 
-    written = _plan(plan, model, option, epochs)
-    record = Record(new_folder(name or written.name, runs_dir))
+    if retry not in ("all", "faults", "none"):
+        raise Problem(f"--retry {retry}: there are: all, faults, none")
+    begun = None if name else _begun(plan, runs_dir)
+    written = _plan(plan, model, option, epochs, begun.plan if begun else None)
+    traffic = {"max_connections": max_connections, "max_retries": max_retries}
+    limits = {"turns": turn_limit, "seconds": time_limit, "tokens": token_limit, "cost": cost_limit}
+    prices = _priced(written, price)
+    written = _with_options(
+        written.model_copy(update={"budget": written.budget.model_copy(update=_given(limits))}),
+        lambda each: {} if each.scripted else _given({**traffic, "price": prices.get(each.key)}),
+    )
+    record = begun or Record(new_folder(name or written.name, runs_dir))
+    for each in written.models:
+        if each.forgotten:
+            options = ", ".join(each.forgotten)
+            raise Problem(f"{record.folder} does not keep secrets: give {options} of {each.key} again with -M")
+    allowance = Allowance(max_cost, max_tokens_total, max_time)
     started = time.monotonic()
-    runner = prepare(written, Catalogue(tuple(environments or ())), record, model_list, _reuse(isolation), runtime)
+    runner = prepare(
+        written,
+        Catalogue(tuple(environments or ())),
+        record,
+        model_list,
+        priced=max_cost is not None,
+        isolation=_reuse(isolation),
+        runtime=runtime,
+    )
     for orphan in reap():
         print(f"honne: removed a container of run {orphan.run or '(none)'}: {orphan.why}", file=sys.stderr)
     with _display(quiet or as_json) as watch:
-        progress = play_all(runner, max_samples, limit, watch)
+        progress = play_all(runner, max_samples, limit, watch, allowance, cast("Retry", retry))
     final = {
         "run": str(record.folder),
         "planned": progress.planned,
         "finished": progress.finished,
         "faults": progress.faults,
+        "faults_by_arm": progress.faults_by_arm,
+        "given_up": progress.given_up,
+        "ended": progress.ended,
         "seconds": round(time.monotonic() - started, 3),
     }
     _say(final, as_json, lambda: _summary(progress, record, final["seconds"]))
     for reason, boxes in runner.pool.counts.dropped.most_common():
         print(f"honne: {boxes} boxes were not used again, not being as new: {reason}", file=sys.stderr)
     if progress.finished < progress.planned:
-        raise typer.Exit(1)
+        raise typer.Exit(130 if progress.interrupted else 3 if progress.ended else 1)
+
+
+def _begun(where: str, runs_dir: Path) -> "Record | None":
+    """The run of that name or folder, unless it is a plan file; None where there is none."""
+    from sandbox.record import Record, run_folder
+
+    with contextlib.suppress(OSError, ValueError):
+        if Path(where).is_file():
+            return None
+    try:
+        return Record(run_folder(where, runs_dir))
+    except Problem:
+        return None
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _reuse(isolation: str) -> "Reuse":
@@ -266,6 +378,12 @@ def _summary(progress: "Progress", record: "Record", seconds: object) -> str:
     lines = [f"{progress.finished} of {progress.planned} trials finished in {seconds} s; {progress.faults} faults"]
     if progress.resumed:
         lines.append(f"{progress.resumed} of them were on record already")
+    if progress.faults_by_arm:
+        counts = ", ".join(f"{arm} {count}" for arm, count in sorted(progress.faults_by_arm.items()))
+        lines.append(f"faulty attempts on record, by arm: {counts}")
+    lines += progress.given_up.values()
+    if progress.ended and missing:
+        lines.append(progress.ended)
     if missing:
         lines.append(f"{missing} are missing: run the same command again to play them")
     lines.append(f"records in {record.folder}; next: honne report {record.name}")

@@ -1,17 +1,14 @@
 """What a plan is going to take, before any of it is paid for: calls, tokens, and dollars where the price is known."""
 
 import json
-from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
 from environments.environment import Environment
 from sandbox.plan import Plan
-from sandbox.policy import price
+from sandbox.policy import LETTERS_PER_TOKEN, price
 from sandbox.run import Catalogue
 
-LETTERS_PER_TOKEN = 4
-"""Of English prose, for every tokenizer in wide use, near enough for an estimate."""
 SAID = 400
 """Tokens a model says in a turn, reasoning included, unless the user knows better."""
 RESULT = 150
@@ -47,10 +44,8 @@ def estimate(plan: Plan, catalogue: Catalogue, said: int = SAID) -> list[Estimat
         trials = [trial for trial in planned if trial.model == model.key]
         sizes = [episode(trial.environment, trial.prompt == "belief") for trial in trials]
         calls, prompt = sum(size[0] for size in sizes), sum(size[1] for size in sizes)
-        rates: Mapping[str, float] | None = (
-            {"in": 0.0, "out": 0.0} if model.name.startswith("script:") else price(model.name)
-        )
-        dollars = None if rates is None else prompt * rates["in"] + calls * said * rates["out"]
+        rates = price(model)
+        dollars = None if rates is None else prompt * rates.sent + calls * said * rates.said
         found.append(Estimate(model.key, len(trials), calls, prompt, calls * said, dollars))
     return found
 

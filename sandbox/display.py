@@ -40,21 +40,32 @@ def _status(progress: "Progress") -> str:
     return f"{progress.finished}/{progress.planned} trials, {rate:.1f}/s, {eta}, {progress.faults} faults"
 
 
+def _trouble(progress: "Progress") -> list[str]:
+    """Why it goes no faster, or not on: a line each."""
+    ending = f"{progress.ended}: {progress.running} still run" if progress.ended and progress.running else None
+    found = [*progress.stalled, *progress.given_up.values(), *([ending] if ending else [])]
+    return [inert(line) for line in found]
+
+
 def _arms(progress: "Progress") -> str:
     return "  ".join(f"{arm} {unsafe}/{decided}" for arm, (unsafe, decided) in sorted(progress.unsafe.items()))
 
 
 def lines(every: float) -> Callable[["Progress"], None]:
-    """Progress as plain lines, at most one per `every` seconds and one at the end."""
+    """Progress as plain lines: at most one per `every` seconds, one at the end, and whenever something is given up."""
     last = 0.0
+    told: list[str] = []
 
     def watch(progress: "Progress") -> None:
-        nonlocal last
-        if time.monotonic() - last >= every or progress.finished == progress.planned:
-            last = time.monotonic()
+        nonlocal last, told
+        news = [*progress.given_up, progress.ended or ""]
+        if time.monotonic() - last >= every or progress.finished == progress.planned or news != told:
+            last, told = time.monotonic(), news
             print(
                 f"{_status(progress)}; unsafe so far: {_arms(progress) or 'none decided'}", file=sys.stderr, flush=True
             )
+            for line in _trouble(progress):
+                print(line, file=sys.stderr, flush=True)
 
     return watch
 
@@ -69,7 +80,8 @@ def live() -> Iterator[Callable[["Progress"], None]]:
             for arm, (count, decided) in sorted(progress.unsafe.items()):
                 unsafe.add_row(arm, f"{count}/{decided}", f"{count / decided:.0%} unsafe")
             bar = ProgressBar(total=max(progress.planned, 1), completed=progress.finished, width=60)
-            screen.update(Group(Text(_status(progress)), bar, unsafe))
+            trouble = [Text(line, style="yellow") for line in _trouble(progress)]
+            screen.update(Group(Text(_status(progress)), bar, unsafe, *trouble))
 
         yield watch
 

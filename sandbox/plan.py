@@ -3,7 +3,6 @@
 import hashlib
 import json
 import random
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -11,17 +10,24 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+)
 
 from environments.cue import Channel, Kind, OversightCue, explain
 from environments.environment import Prompt, objectives
+from sandbox import secret
 from tools.problem import Problem
 
 PLANS = Path(__file__).parent / "plans"
 
 Order = Literal["safe_first", "unsafe_first"]
-SECRET = re.compile(r"key|token$|secret|password|credential", re.IGNORECASE)
-"""Names of options whose values are secrets."""
 AA = "aa"
 """The arm that repeats the baseline: what looks like an effect there is noise."""
 
@@ -77,6 +83,25 @@ class Trial(_Frozen):
         return digest(canonical(self, exclude={"arm"}))
 
 
+class Traffic(_Frozen):
+    """How fast a model is asked, and what it costs: no part of the experiment, so it may change when a run is resumed.
+    Written among a model's options."""
+
+    rpm: float | None = Field(default=None, gt=0)
+    """Requests a minute, over all threads of the process that plays."""
+    tpm: float | None = Field(default=None, gt=0)
+    """Tokens a minute, sent and said."""
+    max_connections: int | None = Field(default=None, ge=1)
+    """Calls at a time; None for as many as there are episodes."""
+    max_retries: int = Field(default=6, ge=0)
+    """Times that a call is tried again before the episode is a fault."""
+    price: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] | None = None
+    """US dollars per million tokens sent and said; None for LiteLLM's price list."""
+
+
+TRAFFIC = frozenset({*Traffic.model_fields, "num_retries"})
+
+
 class Model(_Frozen):
     """A policy by name, and how to sample from it."""
 
@@ -85,20 +110,56 @@ class Model(_Frozen):
     label: str = ""
     """What reports call it; needed when one model is run under several settings."""
     options: Mapping[str, Any] = Field(default_factory=dict)
-    """Passed on: temperature, seed, max_tokens, reasoning_effort, api_base, … or a script's own."""
+    """Passed on: temperature, seed, max_tokens, reasoning_effort, api_base, … or a script's own. Those of Traffic are
+    for Honne."""
 
     @property
     def key(self) -> str:
         return self.label or self.name
 
+    @field_validator("options")
+    @classmethod
+    def _known(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        if {"caching", "cache"} & options.keys():
+            raise ValueError("draws have to be independent: answers are not cached")
+        Traffic.model_validate(_traffic(options))
+        return options
+
+    @property
+    def scripted(self) -> bool:
+        return self.name.startswith("script:")
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic.model_validate(_traffic(self.options))
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """Options that go to the provider."""
+        return {name: value for name, value in self.options.items() if name not in TRAFFIC}
+
     @property
     def secrets(self) -> list[str]:
         """Option values that must not be written anywhere."""
-        return [str(value) for name, value in self.options.items() if SECRET.search(name)]
+        return list(secret.secrets(self.options))
+
+    @property
+    def forgotten(self) -> list[str]:
+        """Options whose values a record has masked, so that they have to be given again."""
+        return [name for name, value in self.options.items() if secret.MASK in json.dumps(value, default=str)]
 
     @field_serializer("options")
     def _masked(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: "***" if SECRET.search(name) else value for name, value in options.items()}
+        return {name: secret.mask(name, value) for name, value in options.items() if name not in TRAFFIC}
+
+
+def _traffic(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of Traffic. LiteLLM's own word for retries is taken for ours."""
+    found = {name: value for name, value in options.items() if name in TRAFFIC}
+    if "num_retries" in found:
+        retries = found.pop("num_retries")
+        found.setdefault("max_retries", retries)
+    return found
 
 
 class Block(_Frozen):
@@ -132,6 +193,11 @@ class Budget(_Frozen):
 
     turns: int = Field(default=12, ge=1)
     seconds: float = Field(default=600, gt=0)
+    """Time waited for a model's rate limits does not count."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Sent and said, over all turns."""
+    cost: float | None = Field(default=None, gt=0)
+    """US dollars."""
 
 
 def _models(value: object) -> object:

@@ -8,10 +8,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pydantic import ValidationError
 
+from environments.cue import explain
 from sandbox.episode import FORMAT, Episode
 from sandbox.plan import Plan, canonical, digest
 from tools.problem import Problem
@@ -23,17 +24,17 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 def run_folder(name: str | Path, runs: Path = RUNS) -> Path:
     """The folder of an existing run, by name or by path. Raises Problem listing what there is."""
     for folder in (Path(name), runs / name):
-        if (folder / "plan.json").exists():
+        if _is_file(folder / "plan.json"):
             return folder
     there = sorted(path.parent.name for path in runs.glob("*/plan.json"))
-    raise Problem(f"no run '{name}' in {runs}/; there are: {', '.join(there) or 'none yet'}")
+    raise Problem(f"no run '{str(name)[:100]}' in {runs}/; there are: {', '.join(there) or 'none yet'}")
 
 
 def new_folder(name: str, runs: Path = RUNS) -> Path:
     """Where a run of that name lives. Raises Problem for a name that would lead anywhere else."""
     if not NAME.fullmatch(name):
         raise Problem(
-            f"'{name}' is no name for a run: use letters, digits, '.', '_' and '-', beginning with a letter or digit"
+            f"{name[:100]!r} is no name for a run: use up to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit"
         )
     return runs / name
 
@@ -42,12 +43,21 @@ class Segment:
     """One worker's file of episodes. What is appended is on disk, whole, before anything else is done."""
 
     def __init__(self, path: Path) -> None:
-        self._file: IO[bytes] = path.open("ab")
+        # Unbuffered: what a full disk has refused must not come again with the next line.
+        self._file = path.open("ab", buffering=0)
 
     def append(self, *episodes: Episode) -> None:
-        self._file.writelines(episode.model_dump_json().encode() + b"\n" for episode in episodes)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Raises OSError when the disk does not take it; then nothing of it is left in the file."""
+        whole = self._file.tell()
+        lines = memoryview(b"".join(episode.model_dump_json().encode() + b"\n" for episode in episodes))
+        try:
+            while lines:
+                lines = lines[self._file.write(lines) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            # Half a line would spoil the one that is appended after it.
+            os.ftruncate(self._file.fileno(), whole)
+            raise
 
     def close(self) -> None:
         self._file.close()
@@ -71,8 +81,9 @@ class Record:
     def plan(self) -> Plan:
         try:
             return Plan.model_validate_json((self.folder / "plan.json").read_text())
-        except (OSError, ValidationError) as error:
-            raise Problem(f"{self.folder / 'plan.json'}: not a plan this version can read: {error}") from error
+        except (OSError, UnicodeDecodeError, ValidationError) as error:
+            why = explain(error) if isinstance(error, ValidationError) else error
+            raise Problem(f"{self.folder / 'plan.json'}: not a plan this version can read: {why}") from error
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -121,7 +132,9 @@ class Record:
         """Hold the run for this process. Raises Problem when another one is playing it, or it cannot be written."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            opened = (self.folder / "lock").open("w")
+            # Not through a link: a folder that comes from elsewhere must not lead to a file that is emptied.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            opened = os.fdopen(os.open(self.folder / "lock", flags, 0o644), "r+")
         except OSError as error:
             raise Problem(f"cannot write to {self.folder}: {error.strerror}") from error
         with opened as lock:
@@ -147,6 +160,9 @@ class Record:
         """Every attempt on record. A line that is cut short, or no episode, is skipped and named in `unreadable`."""
         self.unreadable = []
         for path in sorted((self.folder / "episodes").glob("*.jsonl")):
+            if path.is_symlink() or not path.is_file():
+                self.unreadable.append(f"{path.name}: is no file of the run's own")
+                continue
             with path.open("rb") as lines:
                 for number, line in enumerate(lines, 1):
                     try:
@@ -176,5 +192,16 @@ class Record:
 def _write(path: Path, text: str) -> None:
     """All or nothing: a reader never sees half a file."""
     draft = path.with_suffix(".draft")
-    draft.write_text(text + "\n")
+    draft.unlink(missing_ok=True)
+    with draft.open("x") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     draft.replace(path)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or none at all
+        return False

@@ -1,7 +1,9 @@
 """Play a plan: trials to workers, episodes to disk, faults to the next attempt."""
 
-import os
+import json
 import platform
+import re
+import signal
 import subprocess
 import threading
 import time
@@ -13,12 +15,12 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
 from environments import cue, environment
 from environments.cue import OversightCue
 from environments.environment import Environment
-from sandbox import owner
+from sandbox import owner, secret
 from sandbox.agent import Stage, play
 from sandbox.container import (
     BASE_IMAGE,
@@ -33,15 +35,22 @@ from sandbox.container import (
 )
 from sandbox.episode import Closed, Episode, Event, now
 from sandbox.memory import MEMORY, MemoryBox
-from sandbox.plan import SECRET, Plan, Trial, digest, resolve
-from sandbox.policy import LiteLLM, Policy, check
+from sandbox.plan import Model, Plan, Trial, digest, resolve
+from sandbox.policy import LiteLLM, Policy, check, listed_secrets
 from sandbox.pool import AHEAD, Pool, Reuse
 from sandbox.record import Record, Segment
 from sandbox.script import Script
 from tools.pair import Box
+from tools.problem import Problem
 
 ATTEMPTS = 3
 """Times a trial is played in one run before its faults are left for the next."""
+SAME = 10
+"""Identical faults of one model, one after the other, after which it is asked no more in this run."""
+
+Retry = Literal["all", "faults", "none"]
+"""What is played of the trials that are missing: all of them, those that ended in a fault before, or those that never
+did; the last plays nothing twice."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +96,96 @@ class Progress:
     """Trials that an earlier run had finished already."""
     unsafe: dict[str, list[int]] = field(default_factory=dict)
     """Arm → [unsafe, safe or unsafe] so far."""
+    faults_by_arm: dict[str, int] = field(default_factory=dict)
+    """Arm → faulty attempts on record, earlier runs' included."""
+    running: int = 0
+    stalled: list[str] = field(default_factory=list)
+    """Why models do not answer just now, a sentence each."""
+    given_up: dict[str, str] = field(default_factory=dict)
+    """Model that is asked no more → why."""
+    ended: str | None = None
+    """Why no more episodes are begun although some are missing."""
+    interrupted: bool = False
+    tokens: int = 0
+    cost: float = 0.0
+    """US dollars, as far as known."""
+    unpriced: int = 0
+    """Model calls whose cost is not known."""
+    uncounted: int = 0
+    """Model calls whose tokens are not known."""
     started: float = field(default_factory=time.monotonic)
+    _same: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Model → its last fault and how often it came in a row."""
 
-    def count(self, episode: Episode) -> None:
+    def count(self, episode: Episode, scripted: bool = True) -> None:
+        self.count_spent(episode, scripted)
         if episode.outcome == "fault":
             self.faults += 1
+            self.count_faults(episode.trial, 1)
+            self._count_same(episode.trial.model, episode.closed.fault or "")
             return
+        self._same.pop(episode.trial.model, None)
         self.finished += 1
         if episode.outcome in ("safe", "unsafe"):
-            arm = self.unsafe.setdefault(f"{episode.trial.cue or 'no cue'}/{episode.trial.arm}", [0, 0])
+            arm = self.unsafe.setdefault(_arm(episode.trial), [0, 0])
             arm[0] += episode.outcome == "unsafe"
             arm[1] += 1
+
+    def count_faults(self, trial: Trial, faults: int) -> None:
+        if faults:
+            self.faults_by_arm[_arm(trial)] = self.faults_by_arm.get(_arm(trial), 0) + faults
+
+    def count_spent(self, episode: Episode, scripted: bool) -> None:
+        """Scripts take no tokens; whatever else does not tell is counted as not known, never as nothing."""
+        if scripted:
+            return
+        for usage in (said.usage for said in episode.said):
+            if usage.prompt_tokens is None or usage.completion_tokens is None:
+                self.uncounted += 1
+            self.tokens += (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+            self.unpriced += usage.cost is None
+            self.cost += usage.cost or 0.0
+
+    def _count_same(self, model: str, fault: str) -> None:
+        kind = re.sub(r"[0-9a-f]{8,}|\d+", "#", fault)
+        last, times = self._same.get(model, ("", 0))
+        times = times + 1 if kind == last else 1
+        self._same[model] = (kind, times)
+        if times >= SAME:
+            self.given_up[model] = (
+                f"model {model}: asked no more after {times} identical faults in a row: {fault[:300]}"
+            )
+
+
+def _arm(trial: Trial) -> str:
+    return f"{trial.cue or 'no cue'}/{trial.arm}"
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What a run may take, earlier sittings included; None for as much as it needs. Kept between episodes: what runs
+    when a limit is reached is finished, so a run may go over by as many episodes as are played at a time."""
+
+    cost: float | None = None
+    """US dollars."""
+    tokens: int | None = None
+    seconds: float | None = None
+    """Of this sitting."""
+
+    def spent(self, progress: Progress) -> str | None:
+        """The limit that is reached, in words. A limit that cannot be kept is one that is reached."""
+        seconds = time.monotonic() - progress.started
+        if self.seconds is not None and seconds >= self.seconds:
+            return f"{seconds:.0f} of {self.seconds:g} s"
+        if self.tokens is not None and progress.tokens >= self.tokens:
+            return f"{progress.tokens} of {self.tokens} tokens"
+        if self.cost is not None and progress.cost >= self.cost:
+            return f"${progress.cost:.4f} of ${self.cost:g}"
+        if self.tokens is not None and progress.uncounted:
+            return f"{progress.uncounted} model calls did not tell their tokens, so a limit of tokens cannot be kept"
+        if self.cost is not None and progress.unpriced:
+            return f"the cost of {progress.unpriced} model calls is not known, so a limit of cost cannot be kept"
+        return None
 
 
 @dataclass(frozen=True)
@@ -115,9 +203,14 @@ class Runner:
 
     def policy(self, trial: Trial) -> Policy:
         model = self.plan.model(trial.model)
-        if model.name.startswith("script:"):
+        if model.scripted:
             return Script(model, self.catalogue.environment(trial.environment), trial.names, seed=trial.id)
-        return _model(model.key, self.plan, self.model_list)
+        return _model(model, self.model_list)
+
+    def stalled(self) -> list[str]:
+        """Why models do not answer just now, a sentence each."""
+        gates = (_model(model, self.model_list).gate for model in self.plan.models if not model.scripted)
+        return [status for gate in gates if (status := gate.status())]
 
     def play(self, trial: Trial, attempt: int) -> Episode:
         """One attempt at a trial. The one place where whatever goes wrong on our side becomes a recorded fault."""
@@ -131,19 +224,28 @@ class Runner:
                 isolation = box.isolation if isinstance(box, DockerBox) else "fresh"
                 for event in play(stage, self.policy(trial), box, self.plan.budget, image, isolation):
                     events.append(event)
-        except Exception as error:  # a fault is ours, whatever its type: recorded, counted, played again
-            fault = self._redacted(trial, f"{type(error).__name__}: {error}")[:2000]
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a fault is ours, whatever its type (an author's code may even exit): recorded
+            fault = secret.redacted(f"{type(error).__name__}: {error}", self._secrets(trial))[:2000]
             seconds = time.monotonic() - started
             events.append(Closed(at=now(), ended="fault", effect=None, fault=fault, seconds=seconds))
-        return Episode(trial=trial, attempt=attempt, events=tuple(events))
+        return self._without_secrets(Episode(trial=trial, attempt=attempt, events=tuple(events)))
 
-    def _redacted(self, trial: Trial, text: str) -> str:
-        """A provider may quote the key it was sent. Keys come from the model's options or from the environment."""
-        secrets = self.plan.model(trial.model).secrets
-        secrets += [value for name, value in os.environ.items() if SECRET.search(name) and len(value) >= 8]
-        for secret in secrets:
-            text = text.replace(secret, "***")
-        return text
+    def _secrets(self, trial: Trial) -> list[str]:
+        """A provider may repeat the key it was sent: from the model's options, a model list, or the environment."""
+        model = self.plan.model(trial.model)
+        listed = listed_secrets(self.model_list) if self.model_list and not model.scripted else []
+        return [*model.secrets, *listed, *secret.of_environment()]
+
+    def _without_secrets(self, episode: Episode) -> Episode:
+        """Whatever a provider has put into an answer, and not only into an error."""
+        if self.plan.model(episode.trial.model).scripted:
+            return episode
+        known = [json.dumps(each, ensure_ascii=False)[1:-1] for each in self._secrets(episode.trial)]
+        line = episode.model_dump_json()
+        clean = secret.without(line, known)
+        return episode if clean == line else Episode.model_validate_json(clean)
 
     @contextmanager
     def box(self, stage: Stage, image: str) -> Iterator[Box | None]:
@@ -181,16 +283,17 @@ def box_for(stage: Stage, image: str, run: str) -> AbstractContextManager[Docker
     return open_box(image, _contents(stage), labels={owner.RUN: run})
 
 
-_models: dict[tuple[str, str, Path | None], LiteLLM] = {}
+_models: dict[tuple[str, Path | None], LiteLLM] = {}
 _models_lock = threading.Lock()
 
 
-def _model(key: str, plan: Plan, model_list: Path | None) -> LiteLLM:
-    """One client per model and run: a Router keeps its rate limits and connections across episodes."""
+def _model(model: Model, model_list: Path | None) -> LiteLLM:
+    """One client per model: its gate and a Router's connections are shared by all episodes."""
+    key = (repr((model.name, model.label, sorted(model.options.items(), key=str))), model_list)
     with _models_lock:
-        if (key, plan.hash, model_list) not in _models:
-            _models[key, plan.hash, model_list] = LiteLLM(plan.model(key), model_list)
-        return _models[key, plan.hash, model_list]
+        if key not in _models:
+            _models[key] = LiteLLM(model, model_list)
+        return _models[key]
 
 
 def images(plan: Plan, catalogue: Catalogue) -> dict[str, str]:
@@ -246,13 +349,15 @@ def prepare(
     catalogue: Catalogue,
     record: Record,
     model_list: Path | None = None,
+    priced: bool = False,
     isolation: Reuse = "fresh",
     runtime: str | None = None,
 ) -> Runner:
-    """Check everything that can be wrong before the first trial, and build the images. Raises Problem."""
+    """Check everything that can be wrong before the first trial, and build the images. Raises Problem.
+    `priced`: a limit of cost is to be kept, so every model's price has to be known."""
     plan = catalogue.resolve(plan)
     for model in plan.models:
-        check(model, model_list)
+        check(model, model_list, priced or plan.budget.cost is not None)
     runtime = runtime_of(runtime)
     digests = images(plan, catalogue)
     known = manifest(plan, catalogue, digests, runtime)
@@ -260,25 +365,42 @@ def prepare(
 
 
 def run(
-    runner: Runner, workers: int, limit: int | None = None, watch: Callable[[Progress], None] | None = None
+    runner: Runner,
+    workers: int,
+    limit: int | None = None,
+    watch: Callable[[Progress], None] | None = None,
+    allowance: Allowance = Allowance(),
+    retry: Retry = "all",
 ) -> Progress:
     """Play what is still missing. The first interrupt lets running episodes finish, the second stops at once.
 
     Trials that fault are played again, up to ATTEMPTS times here, and again by the next run.
+    Raises Problem when an episode cannot be written down: nothing that follows could be either.
     """
     with runner.record.owned():
         runner.record.freeze(runner.plan, runner.manifest)
         with runner.pool:
-            return _play_missing(runner, workers, limit, watch)
+            return _play_missing(runner, workers, limit, watch, allowance, retry)
 
 
 def _play_missing(
-    runner: Runner, workers: int, limit: int | None, watch: Callable[[Progress], None] | None
+    runner: Runner,
+    workers: int,
+    limit: int | None,
+    watch: Callable[[Progress], None] | None,
+    allowance: Allowance,
+    retry: Retry,
 ) -> Progress:
     finished, faults = runner.record.attempts()
     planned = runner.plan.trials()[:limit]
-    waiting = [trial for trial in planned if trial.id not in finished]
-    progress = Progress(len(planned), resumed=len(planned) - len(waiting), finished=len(planned) - len(waiting))
+    missing = [trial for trial in planned if trial.id not in finished]
+    waiting = [trial for trial in missing if retry == "all" or (trial.id in faults) == (retry == "faults")]
+    progress = Progress(len(planned), resumed=len(planned) - len(missing), finished=len(planned) - len(missing))
+    for trial in planned:
+        progress.count_faults(trial, faults.get(trial.id, 0))
+    if allowance.cost is not None or allowance.tokens is not None:
+        for episode in runner.record.episodes():
+            progress.count_spent(episode, runner.plan.model(episode.trial.model).scripted)
     segments: SimpleQueue[Segment] = SimpleQueue()
     opened = [runner.record.segment() for _ in range(min(workers, len(waiting)))]
     for segment in opened:
@@ -289,36 +411,77 @@ def _play_missing(
         segment = segments.get()
         try:
             segment.append(episode)
+        except OSError as error:
+            raise Problem(
+                f"cannot write to {runner.record.folder}: {error.strerror or error}; what is on record stays, and the same "
+                "command plays the rest when it can be written"
+            ) from error
         finally:
             segments.put(segment)
         return episode
 
+    attempts = 1 if retry == "none" else ATTEMPTS
     pool = ThreadPoolExecutor(workers, thread_name_prefix="episode")
     running: dict[Future[Episode], int] = {}
     queue = [(trial, 0) for trial in reversed(waiting)]
-    stopping = False
-    try:
-        while running or (queue and not stopping):
-            try:
-                while queue and not stopping and len(running) < workers:
+    with _interrupts() as interrupted:
+        try:
+            while running or (queue and not progress.ended):
+                progress.ended = progress.ended or _ended(interrupted, allowance, progress)
+                while queue and not progress.ended and len(running) < workers:
                     trial, tried = queue.pop()
-                    running[pool.submit(work, trial, faults.get(trial.id, 0) + tried)] = tried
-                if not stopping:
+                    if trial.model not in progress.given_up:
+                        running[pool.submit(work, trial, faults.get(trial.id, 0) + tried)] = tried
+                if not progress.ended:
                     runner.expect([trial for trial, _ in queue[: -1 - AHEAD : -1]])
                 for done in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
                     tried = running.pop(done)
                     episode = done.result()
-                    progress.count(episode)
-                    if episode.outcome == "fault" and tried + 1 < ATTEMPTS:
+                    progress.count(episode, runner.plan.model(episode.trial.model).scripted)
+                    if episode.outcome == "fault" and tried + 1 < attempts:
                         queue.insert(0, (episode.trial, tried + 1))
+                progress.running = len(running)
+                progress.stalled = runner.stalled()
                 if watch:
                     watch(progress)
-            except KeyboardInterrupt:
-                if stopping:
-                    raise
-                stopping = True
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        for segment in opened:
-            segment.close()
+        except KeyboardInterrupt:
+            # What runs is left where it is: its boxes end with this process, and its trials are played again.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        pool.shutdown(wait=True)
+    for segment in opened:
+        segment.close()
     return progress
+
+
+def _ended(interrupted: threading.Event, allowance: Allowance, progress: Progress) -> str | None:
+    """Why no more episodes are begun, in words; None to go on."""
+    if interrupted.is_set():
+        progress.interrupted = True
+        return "interrupted; episodes that run are finished, a second interrupt stops at once"
+    spent = allowance.spent(progress)
+    return f"the limit of the run is reached: {spent}" if spent else None
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Set by the first SIGINT or SIGTERM; the second raises KeyboardInterrupt. Only the main thread is told of them."""
+    heard = threading.Event()
+
+    def hear(number: int, frame: object) -> None:
+        if heard.is_set():
+            raise KeyboardInterrupt
+        heard.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield heard
+        return
+    before = {each: signal.signal(each, hear) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield heard
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
