@@ -205,7 +205,18 @@ def run(
     ] = None,
     epochs: Epochs = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Play only the first N trials of the plan.")] = None,
-    max_samples: Annotated[int, typer.Option(min=1, max=256, help="Episodes played at a time.")] = 4,
+    max_samples: Annotated[
+        int, typer.Option(min=1, max=256, help="Episodes played at a time; with --backend ray, on each node.")
+    ] = 4,
+    backend: Annotated[
+        str, typer.Option(help="threads: on this machine; ray: on the nodes of a Ray cluster.")
+    ] = "threads",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster: HOST:PORT, or `local` to start one here; else $RAY_ADDRESS, or the one that runs here."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run, instead of the plan's.")] = None,
     environments: Folders = None,
     runs_dir: RunsDir = RUNS,
@@ -214,15 +225,28 @@ def run(
 ) -> None:
     """Play a plan, each episode in a container of its own. On a run that exists: play what is missing."""
     from sandbox.record import Record, new_folder
-    from sandbox.run import Catalogue, prepare
+    from sandbox.run import Catalogue, Runner, prepare
     from sandbox.run import run as play_all
 
+    if backend not in ("threads", "ray"):
+        raise Problem(f"no backend '{backend}'; there are: threads, ray")
+    if address and backend != "ray":
+        raise Problem("--address is of a Ray cluster: give --backend ray with it")
     written = _plan(plan, model, option, epochs)
     record = Record(new_folder(name or written.name, runs_dir))
     started = time.monotonic()
-    runner = prepare(written, Catalogue(tuple(environments or ())), record, model_list)
-    with _display(quiet or as_json) as watch:
-        progress = play_all(runner, max_samples, limit, watch)
+    catalogue = Catalogue(tuple(environments or ()))
+    with contextlib.ExitStack() as ending:
+        runner: Runner
+        if backend == "ray":
+            from sandbox import cluster
+
+            joined = cluster.prepared(written, catalogue, record, model_list, max_samples, address)
+            runner, workers = ending.enter_context(joined)
+        else:
+            runner, workers = prepare(written, catalogue, record, model_list), max_samples
+        watch = ending.enter_context(_display(quiet or as_json))
+        progress = play_all(runner, workers, limit, watch)
     final = {
         "run": str(record.folder),
         "planned": progress.planned,
