@@ -36,7 +36,25 @@ PlanFile = Annotated[
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run, by name or by folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
-RunsDir = Annotated[Path, typer.Option(envvar="HONNE_RUNS_DIR", help="Folder that holds the runs.")]
+
+
+def _folder(where: Any) -> Path:  # Any: the option's text, or its default
+    if "://" not in str(where):
+        return Path(where)
+    from sandbox.store import place
+
+    return place(where)
+
+
+RunsDir = Annotated[
+    Path,
+    typer.Option(
+        envvar="HONNE_RUNS_DIR",
+        metavar="FOLDER",
+        parser=_folder,
+        help="Folder that holds the runs: a path, or a URL such as s3://bucket/runs.",
+    ),
+]
 Models = Annotated[
     list[str] | None,
     typer.Option("--model", "-m", help="Instead of the plan's models: a LiteLLM name or script:NAME; repeatable."),
@@ -224,7 +242,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Play a plan, each episode in a container of its own. On a run that exists: play what is missing."""
-    from sandbox.record import Record, new_folder
+    from sandbox.record import new_folder, record_at
     from sandbox.run import Catalogue, Runner, prepare
     from sandbox.run import run as play_all
 
@@ -233,7 +251,7 @@ def run(
     if address and backend != "ray":
         raise Problem("--address is of a Ray cluster: give --backend ray with it")
     written = _plan(plan, model, option, epochs)
-    record = Record(new_folder(name or written.name, runs_dir))
+    record = record_at(new_folder(name or written.name, runs_dir))
     started = time.monotonic()
     catalogue = Catalogue(tuple(environments or ()))
     with contextlib.ExitStack() as ending:
@@ -325,9 +343,9 @@ def _headline(finding: "Finding") -> bool:
 
 
 def _record(name: str, runs_dir: Path) -> "Record":
-    from sandbox.record import Record, run_folder
+    from sandbox.record import record_at, run_folder
 
-    return Record(run_folder(name, runs_dir))
+    return record_at(run_folder(name, runs_dir))
 
 
 def _readings(records: "list[Record]") -> "pl.DataFrame":
@@ -338,8 +356,9 @@ def _readings(records: "list[Record]") -> "pl.DataFrame":
 
     frames = []
     for record in records:
-        kept = record.folder / f"readings-{record.fingerprint}-{READER}.parquet"
-        if kept.exists() and pl.read_parquet_schema(kept) == dict(SCHEMA):
+        name = f"readings-{record.fingerprint}-{READER}.parquet"
+        kept = record.kept(name)
+        if kept is not None and pl.read_parquet_schema(kept) == dict(SCHEMA):
             frames.append(pl.read_parquet(kept))
             continue
         frames.append(readings(record.episodes(), run=record.name))
@@ -349,7 +368,7 @@ def _readings(records: "list[Record]") -> "pl.DataFrame":
             for old in record.folder.glob("readings-*.parquet"):
                 old.unlink()
             if not record.unreadable:  # what had to be skipped is to be said every time
-                frames[-1].write_parquet(kept)
+                record.keep(frames[-1], name)
     return pl.concat(frames)
 
 

@@ -1,8 +1,6 @@
 """Trials on a cluster: Ray's own on this machine, with nodes that die, and boxes in the real engine."""
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +13,6 @@ from sandbox.container import engine
 from sandbox.plan import Block, Model, Plan
 from sandbox.record import Record
 from sandbox.run import Catalogue, Progress, run
-from tools.problem import Problem
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
