@@ -39,7 +39,25 @@ PlanFile = Annotated[
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run, by name or by folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
-RunsDir = Annotated[Path, typer.Option(envvar="HONNE_RUNS_DIR", help="Folder that holds the runs.")]
+
+
+def _folder(where: Any) -> Path:  # Any: the option's text, or its default
+    if "://" not in str(where):
+        return Path(where)
+    from sandbox.store import place
+
+    return place(where)
+
+
+RunsDir = Annotated[
+    Path,
+    typer.Option(
+        envvar="HONNE_RUNS_DIR",
+        metavar="FOLDER",
+        parser=_folder,
+        help="Folder that holds the runs: a path, or a URL such as s3://bucket/runs.",
+    ),
+]
 Models = Annotated[
     list[str] | None,
     typer.Option("--model", "-m", help="Instead of the plan's models: a LiteLLM name or script:NAME; repeatable."),
@@ -249,7 +267,18 @@ def run(
     ] = None,
     epochs: Epochs = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Play only the first N trials of the plan.")] = None,
-    max_samples: Annotated[int, typer.Option(min=1, max=256, help="Episodes played at a time.")] = 4,
+    max_samples: Annotated[
+        int, typer.Option(min=1, max=256, help="Episodes played at a time; with --backend ray, on each node.")
+    ] = 4,
+    backend: Annotated[
+        str, typer.Option(help="threads: on this machine; ray: on the nodes of a Ray cluster.")
+    ] = "threads",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster: HOST:PORT, or `local` to start one here; else $RAY_ADDRESS, or the one that runs here."
+        ),
+    ] = None,
     max_connections: Annotated[
         int | None, typer.Option(min=1, help="Calls to one model at a time; -M rpm=N and -M tpm=N limit them a minute.")
     ] = None,
@@ -298,12 +327,16 @@ def run(
     limit of the run was reached, 130 after an interrupt.
     """
     from sandbox.container import reap
-    from sandbox.record import Record, new_folder
-    from sandbox.run import Allowance, Catalogue, prepare
+    from sandbox.record import new_folder, record_at
+    from sandbox.run import Allowance, Catalogue, Runner, prepare
     from sandbox.run import run as play_all
 
     if retry not in ("all", "faults", "none"):
         raise Problem(f"--retry {retry}: there are: all, faults, none")
+    if backend not in ("threads", "ray"):
+        raise Problem(f"no backend '{backend}'; there are: threads, ray")
+    if address and backend != "ray":
+        raise Problem("--address is of a Ray cluster: give --backend ray with it")
     begun = None if name else _begun(plan, runs_dir)
     written = _plan(plan, model, option, epochs, begun.plan if begun else None)
     traffic = {"max_connections": max_connections, "max_retries": max_retries}
@@ -313,26 +346,28 @@ def run(
         written.model_copy(update={"budget": written.budget.model_copy(update=_given(limits))}),
         lambda each: {} if each.scripted else _given({**traffic, "price": prices.get(each.key)}),
     )
-    record = begun or Record(new_folder(name or written.name, runs_dir))
+    record = begun or record_at(new_folder(name or written.name, runs_dir))
     for each in written.models:
         if each.forgotten:
             options = ", ".join(each.forgotten)
             raise Problem(f"{record.folder} does not keep secrets: give {options} of {each.key} again with -M")
     allowance = Allowance(max_cost, max_tokens_total, max_time)
     started = time.monotonic()
-    runner = prepare(
-        written,
-        Catalogue(tuple(environments or ())),
-        record,
-        model_list,
-        priced=max_cost is not None,
-        isolation=_reuse(isolation),
-        runtime=runtime,
-    )
-    for orphan in reap():
-        print(f"honne: removed a container of run {orphan.run or '(none)'}: {orphan.why}", file=sys.stderr)
-    with _display(quiet or as_json) as watch:
-        progress = play_all(runner, max_samples, limit, watch, allowance, cast("Retry", retry))
+    catalogue = Catalogue(tuple(environments or ()))
+    how = {"priced": max_cost is not None, "isolation": _reuse(isolation), "runtime": runtime}
+    with contextlib.ExitStack() as ending:
+        runner: Runner
+        if backend == "ray":
+            from sandbox import cluster
+
+            joined = cluster.prepared(written, catalogue, record, model_list, max_samples, address, **how)
+            runner, workers = ending.enter_context(joined)
+        else:
+            runner, workers = prepare(written, catalogue, record, model_list, **how), max_samples
+            for orphan in reap():
+                print(f"honne: removed a container of run {orphan.run or '(none)'}: {orphan.why}", file=sys.stderr)
+        watch = ending.enter_context(_display(quiet or as_json))
+        progress = play_all(runner, workers, limit, watch, allowance, cast("Retry", retry))
     final = {
         "run": str(record.folder),
         "planned": progress.planned,
@@ -447,9 +482,9 @@ def _headline(finding: "Finding") -> bool:
 
 
 def _record(name: str, runs_dir: Path) -> "Record":
-    from sandbox.record import Record, run_folder
+    from sandbox.record import record_at, run_folder
 
-    return Record(run_folder(name, runs_dir))
+    return record_at(run_folder(name, runs_dir))
 
 
 def _readings(records: "list[Record]") -> "pl.DataFrame":
@@ -460,8 +495,9 @@ def _readings(records: "list[Record]") -> "pl.DataFrame":
 
     frames = []
     for record in records:
-        kept = record.folder / f"readings-{record.fingerprint}-{READER}.parquet"
-        if kept.exists() and pl.read_parquet_schema(kept) == dict(SCHEMA):
+        name = f"readings-{record.fingerprint}-{READER}.parquet"
+        kept = record.kept(name)
+        if kept is not None and pl.read_parquet_schema(kept) == dict(SCHEMA):
             frames.append(pl.read_parquet(kept))
             continue
         frames.append(readings(record.episodes(), run=record.name))
@@ -471,7 +507,7 @@ def _readings(records: "list[Record]") -> "pl.DataFrame":
             for old in record.folder.glob("readings-*.parquet"):
                 old.unlink()
             if not record.unreadable:  # what had to be skipped is to be said every time
-                frames[-1].write_parquet(kept)
+                record.keep(frames[-1], name)
     return pl.concat(frames)
 
 

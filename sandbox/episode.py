@@ -176,6 +176,8 @@ class Episode(_Frozen):
     trial: Trial
     attempt: int = 0
     """Which try at this trial this is; earlier ones ended in a fault."""
+    node: str | None = None
+    """Host name of the machine that played it, where a cluster did; None for the one that wrote the record."""
     events: tuple[Event, ...]
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sandbox.plan import presets, read
-from sandbox.record import Record
+from sandbox.record import record_at
 from sandbox.run import Catalogue
 from sandbox.script import DISPOSITIONS
 from tools.problem import Problem
@@ -61,7 +61,7 @@ def _agents() -> Iterator[Row]:
 
 def _runs(folder: Path) -> Iterator[Row]:
     for path in sorted(folder.glob("*/plan.json")):
-        record = Record(path.parent)
+        record = record_at(path.parent)
         finished, faults = record.attempts()
         yield {
             "run": record.name,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -17,17 +17,38 @@ from sandbox.episode import FORMAT, Episode
 from sandbox.plan import Plan, canonical, digest
 from tools.problem import Problem
 
+if TYPE_CHECKING:
+    import polars as pl
+
 RUNS = Path("runs")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def run_folder(name: str | Path, runs: Path = RUNS) -> Path:
-    """The folder of an existing run, by name or by path. Raises Problem listing what there is."""
-    for folder in (Path(name), runs / name):
+    """The folder of an existing run, by name, path or URL. Raises Problem listing what there is."""
+    for folder in (folder_at(str(name)),) if "://" in str(name) else (Path(name), runs / name):
         if _is_file(folder / "plan.json"):
             return folder
     there = sorted(path.parent.name for path in runs.glob("*/plan.json"))
     raise Problem(f"no run '{str(name)[:100]}' in {runs}/; there are: {', '.join(there) or 'none yet'}")
+
+
+def folder_at(where: str) -> Path:
+    """A folder by path, or by the URL of an object store."""
+    if "://" not in where:
+        return Path(where)
+    from sandbox.store import place
+
+    return place(where)
+
+
+def record_at(folder: Path) -> "Record":
+    """The run in a folder, wherever that is."""
+    if not hasattr(folder, "storage_options"):
+        return Record(folder)
+    from sandbox.store import StoredRecord
+
+    return StoredRecord(folder)
 
 
 def new_folder(name: str, runs: Path = RUNS) -> Path:
@@ -121,11 +142,14 @@ class Record:
                 )
             return
         try:
-            (self.folder / "episodes").mkdir(parents=True, exist_ok=True)
-            _write(self.folder / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
-            _write(self.folder / "plan.json", plan.model_dump_json(indent=1))
+            self._put("manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
+            self._put("plan.json", plan.model_dump_json(indent=1))
         except OSError as error:
             raise Problem(f"cannot write to {self.folder}: {error.strerror}") from error
+
+    def _put(self, name: str, text: str) -> None:
+        (self.folder / "episodes").mkdir(parents=True, exist_ok=True)
+        _write(self.folder / name, text)
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -176,6 +200,14 @@ class Record:
         """Changes whenever an episode is added: names and sizes of the segments."""
         segments = sorted((self.folder / "episodes").glob("*.jsonl"))
         return digest(json.dumps([FORMAT, *((path.name, path.stat().st_size) for path in segments)]))
+
+    def kept(self, name: str) -> Path | IO[bytes] | None:
+        """A table that was kept beside the episodes, as polars reads it; None where there is none."""
+        return self.folder / name if (self.folder / name).exists() else None
+
+    def keep(self, table: "pl.DataFrame", name: str) -> None:
+        """Raises OSError where the folder cannot be written."""
+        table.write_parquet(self.folder / name)
 
     def attempts(self) -> tuple[set[str], dict[str, int]]:
         """Ids of trials that are finished, and how many faults each trial has had."""
