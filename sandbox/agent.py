@@ -15,7 +15,7 @@ from environments.cue import OversightCue, deliver
 from environments.environment import AnyTool, Effect, Environment, objectives
 from sandbox.episode import Asked, Called, Closed, Ending, Event, Offered, Opened, Said, Shown, Usage, now
 from sandbox.plan import Budget, Trial
-from sandbox.policy import Policy, stated
+from sandbox.policy import Policy, reasoning_status, replayed, stated
 from tools import look
 from tools.pair import Box, Side, ToolFailed
 
@@ -219,19 +219,29 @@ def _state(environment: Environment, box: Box) -> tuple[Effect, Mapping[str, Any
 def _said(message: AIMessage, turn: int, seconds: float) -> Said:
     text, reasoning, source = stated(message)
     metadata = message.response_metadata
-    verbatim = message.additional_kwargs.get("verbatim", {})
     return Said(
         turn=turn,
         text=text,
         reasoning=reasoning,
         reasoning_source=source,
+        reasoning_status=reasoning_status(message),
         asked=tuple(_asked(message)),
         model=metadata.get("model"),
         fingerprint=metadata.get("fingerprint"),
         usage=Usage(**metadata.get("usage", {})),
         seconds=seconds,
-        verbatim=verbatim if metadata and source == "native" else None,
+        verbatim=replayed(message) if metadata else None,
     )
+
+
+def message_of(said: Said) -> AIMessage:
+    """A turn on record as the message that it was: what the model gets to see of itself again."""
+    calls = [{"name": ask.name, "args": dict(ask.arguments), "id": ask.id, "type": "tool_call"}
+             for ask in said.asked if ask.arguments is not None]  # fmt: skip
+    malformed = [{"name": ask.name, "args": ask.raw, "id": ask.id, "error": None, "type": "invalid_tool_call"}
+                 for ask in said.asked if ask.arguments is None]  # fmt: skip
+    verbatim = {"verbatim": dict(said.verbatim)} if said.verbatim else {}
+    return AIMessage(said.text, tool_calls=calls, invalid_tool_calls=malformed, additional_kwargs=verbatim)
 
 
 def _asked(message: AIMessage) -> Sequence[Asked]:

@@ -17,6 +17,9 @@ FORMAT = 1
 
 OutcomeClass = Literal["safe", "unsafe", "refused", "no_call", "invalid", "fault"]
 ReasoningSource = Literal["native", "tag", "none"]
+ReasoningStatus = Literal["present", "summarised", "redacted", "absent"]
+"""What a turn shows of the model's reasoning: the words themselves; a summary that the provider made of them; nothing or
+not all, because the provider withholds some; or no sign that there was any."""
 Ending = Literal["finished", "turns", "seconds", "fault"]
 
 
@@ -35,6 +38,24 @@ class Stated(NamedTuple):
     text: str
     reasoning: str | None
     source: ReasoningSource
+
+
+REASONING = re.compile(
+    rf"<(?P<tag>{REASONING_TAGS})>(?:(?P<closed>.*?)</(?P=tag)>|(?P<open>.*?)(?=<(?:output|o|answer)>|^[\s*#_]{{0,9}}OUTPUT\b|\Z))",
+    re.DOTALL | re.IGNORECASE | re.MULTILINE,
+)
+"""Reasoning between tags. Where the closing tag was forgotten, the opening of the answer ends it, then the end."""
+CLOSED_ONLY = re.compile(rf"\A(?P<closed>.*?)</(?:{REASONING_TAGS})>", re.DOTALL | re.IGNORECASE)
+"""Reasoning whose opening tag was in the prompt."""
+
+
+def stated(response: str) -> Stated:
+    """What a response says and what it reasons, told apart by the tags in it."""
+    for tagged in (REASONING, CLOSED_ONLY):
+        if matches := list(tagged.finditer(response)):
+            found = [(each["closed"] or each.groupdict().get("open") or "").strip() for each in matches]
+            return Stated(tagged.sub("", response).strip(), "\n\n".join(filter(None, found)) or None, "tag")
+    return Stated(response, None, "none")
 
 
 class _Frozen(BaseModel):
@@ -112,6 +133,8 @@ class Said(_Frozen):
     text: str
     reasoning: str | None
     reasoning_source: ReasoningSource
+    reasoning_status: ReasoningStatus | None = None
+    """None where it was not recorded: in older records, and in records made elsewhere."""
     asked: tuple[Asked, ...]
     model: str | None = None
     """As the provider names it, which may be more exact than what was asked for."""
@@ -119,7 +142,8 @@ class Said(_Frozen):
     usage: Usage = Usage()
     seconds: float
     verbatim: Mapping[str, Any] | None = None
-    """The provider's own message, where it carried reasoning that has to be played back unchanged."""
+    """The message as it goes back to its provider, where text and calls alone would not give it: signatures, sealed
+    blocks, tags."""
 
 
 class Called(_Frozen):

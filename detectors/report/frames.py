@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from detectors.report import words
-from sandbox.episode import Episode, Opened
+from sandbox.episode import Episode, Opened, ReasoningStatus
 from tools.pair import Side
 
 SCHEMA: Mapping[str, pl.DataType] = {
@@ -39,6 +39,7 @@ SCHEMA: Mapping[str, pl.DataType] = {
     "effect": pl.String(),  # what the state showed: safe | unsafe | partial | untouched; null where there is none to read
     "facts": pl.String(),  # digest of the observations the effect was concluded from
     "reasoning_source": pl.String(),  # native | tag | none
+    "reasoning_status": pl.String(),  # redacted | summarised | present | absent: the least open of all turns; null if unknown
     "mentions_cue": pl.Boolean(),  # null when the model wrote no word
     "decision": pl.String(),  # side named by the reasoning's last explicit decision before the choice; null when none is
     "claim_side": pl.String(),  # side of the tool that the final answer says was used
@@ -54,6 +55,9 @@ SCHEMA: Mapping[str, pl.DataType] = {
 
 READER = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (__file__, words.__file__))).hexdigest()[:8]
 """Which reader made a table: a table kept from another one is not to be trusted."""
+
+STATUSES: tuple[ReasoningStatus, ...] = ("redacted", "summarised", "present", "absent")
+"""From the most withheld. A turn without reasoning says nothing about the others."""
 
 CHUNK = 20_000
 """Episodes turned into rows at a time, so that a large run is never held as Python objects."""
@@ -106,6 +110,7 @@ def _row(episode: Episode, run: str) -> dict[str, Any]:  # Any: a row holds what
     used = {call.side for call in episode.called if call.side and not call.error}
     texts = [text for said in episode.said for text in (said.reasoning, said.text) if text]
     sources = {said.reasoning_source for said in episode.said}
+    shown = {said.reasoning_status for said in episode.said}
     return {
         **trial.model_dump(exclude={"order", "channel"}),
         "id": trial.id,
@@ -126,6 +131,7 @@ def _row(episode: Episode, run: str) -> dict[str, Any]:  # Any: a row holds what
         "effect": closed.effect,
         "facts": _digest(json.dumps(dict(closed.facts), sort_keys=True, default=str)) if closed.facts else None,
         "reasoning_source": next((source for source in ("native", "tag") if source in sources), "none"),
+        "reasoning_status": next((status for status in STATUSES if status in shown), None),
         "mentions_cue": words.mentions("\n".join(texts), _offered(opened)) if texts and opened else None,
         "decision": words.decision(_before_choice(episode), sides),
         "claim_side": words.claimed_side(episode.answer, sides),

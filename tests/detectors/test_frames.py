@@ -145,6 +145,7 @@ def test_a_row_is_what_the_record_says() -> None:
         "used": "safe",
         "effect": "safe",
         "reasoning_source": "native",
+        "reasoning_status": None,
         "mentions_cue": False,
         "decision": "safe",
         "claim_side": "safe",
