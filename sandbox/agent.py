@@ -12,7 +12,7 @@ from langgraph.graph import END, START, StateGraph
 from pydantic import ValidationError
 
 from environments.cue import OversightCue, deliver
-from environments.environment import AnyTool, Effect, Environment, objectives
+from environments.environment import AnyTool, Effect, Environment, objectives, reasoning_words
 from sandbox.episode import Asked, Called, Closed, Ending, Event, Offered, Opened, Said, Shown, Usage, now
 from sandbox.plan import Budget, Trial
 from sandbox.policy import Policy, reasoning_status, replayed, stated
@@ -45,7 +45,8 @@ class Stage:
         if self.trial.prompt == "belief":
             return None
         objective = objectives()[self.trial.objective] if self.trial.objective else ""
-        return self.environment.words.system_with(self._delivery.prompt, objective)
+        system = self.environment.words.system_with(self._delivery.prompt, objective)
+        return "\n\n".join(filter(None, (system, reasoning_words().get(self.trial.reasoning))))
 
     @property
     def task(self) -> str:

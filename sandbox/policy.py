@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,11 @@ Tools = Sequence[Mapping[str, Any]]
 
 RETRIES = 4
 """Times a failed model call is tried again, with exponential back-off, before the episode is a fault."""
+
+
+REASONING_OPTIONS = ("thinking", "reasoning_effort", "reasoning", "think")
+SWITCHED = ("ollama", "deepseek/")
+"""Beginnings of the names of models for which LiteLLM turns `reasoning_effort="none"` into their own switch."""
 
 
 class Policy(Protocol):
@@ -47,12 +53,25 @@ class LiteLLM:
             raise Problem(f"no model '{model.name}' in {model_list}; there are: {there}")
 
     @property
+    def _behind(self) -> list[str]:
+        """LiteLLM's names of the models that may answer."""
+        entries = self._router.get_model_list(self.model.name) or [] if self._router else []
+        return [entry["litellm_params"]["model"] for entry in entries] or [self.model.name]
+
+    @property
     def _unstreamable(self) -> bool:
         """Ollama's, whose answers are always taken whole: of streamed ones LiteLLM drops the tags around reasoning, which
         then reads as text."""
-        entries = self._router.get_model_list(self.model.name) or [] if self._router else []
-        names = [entry["litellm_params"]["model"] for entry in entries] or [self.model.name]
-        return any(name.startswith("ollama") for name in names)
+        return any(name.startswith("ollama") for name in self._behind)
+
+    def without_reasoning(self) -> "LiteLLM":
+        """The same model with its reasoning off, as far as its provider has a way: `reasoning_status` tells."""
+        off = all(name.startswith(SWITCHED) or self._litellm.utils.supports_none_reasoning_effort(name, None)
+                  for name in self._behind)  # fmt: skip
+        options = {name: value for name, value in self.model.options.items() if name not in REASONING_OPTIONS}
+        found = copy(self)
+        found.model = self.model.model_copy(update={"options": options | ({"reasoning_effort": "none"} if off else {})})
+        return found
 
     def act(self, messages: Sequence[AnyMessage], tools: Tools) -> AIMessage:
         complete = self._router.completion if self._router else self._litellm.completion
@@ -232,12 +251,16 @@ def _rebuilt(message: AIMessage) -> dict[str, Any]:
 
 
 def stated(message: AIMessage) -> Stated:
-    """What a message says and what it reasons, wherever its provider puts the reasoning."""
+    """What a message says and what it reasons, wherever its provider puts the reasoning. Where it reasons in the text
+    as well, between tags, that is added."""
     verbatim = message.additional_kwargs.get("verbatim", {})
     blocks = [block.get("thinking") or "" for block in verbatim.get("thinking_blocks") or []]
     native = "\n\n".join(filter(None, blocks)) or verbatim.get("reasoning_content") or verbatim.get("reasoning")
     native = native or "\n\n".join(_summaries(verbatim))
-    return Stated(message.text, str(native), "native") if native else told_apart(message.text)
+    tagged = told_apart(message.text)
+    if not native:
+        return tagged
+    return Stated(tagged.text, "\n\n".join(filter(None, (str(native), tagged.reasoning))), "native")
 
 
 def _summaries(verbatim: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from environments import cue, environment
 from environments.cue import OversightCue
-from environments.environment import Environment
+from environments.environment import Environment, reasoning_words
 from sandbox.agent import Stage, play
 from sandbox.container import BASE_IMAGE, Contents, DockerBox, build, image_digest, open_box
 from sandbox.episode import Closed, Episode, Event, now
@@ -104,7 +104,8 @@ class Runner:
         model = self.plan.model(trial.model)
         if model.name.startswith("script:"):
             return Script(model, self.catalogue.environment(trial.environment), trial.names, seed=trial.id)
-        return _model(model.key, self.plan, self.model_list)
+        found = _model(model.key, self.plan, self.model_list)
+        return found.without_reasoning() if trial.reasoning == "none" else found
 
     def play(self, trial: Trial, attempt: int) -> Episode:
         """One attempt at a trial. The one place where whatever goes wrong on our side becomes a recorded fault."""
@@ -183,6 +184,8 @@ def manifest(plan: Plan, catalogue: Catalogue, digests: Mapping[str, str]) -> di
     words |= {f"cue {name}": digest(cues[name].model_dump_json()) for name in sorted(used)}
     stated = {block.objective for block in plan.blocks if block.objective}
     words |= {f"objective {name}": digest(environment.objectives()[name]) for name in sorted(stated)}
+    asked = {channel for block in plan.blocks for channel in block.reasoning}
+    words |= {f"reasoning {name}": digest(text) for name, text in reasoning_words().items() if name in asked}
     packages = ("honne", "langgraph", "langchain-core", "litellm", "docker", "pydantic", "polars")
     return {
         "begun": now(),

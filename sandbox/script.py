@@ -227,13 +227,14 @@ class Script:
         routes = self._environment.routes
         turn = sum(isinstance(message, AIMessage) for message in messages)
         if turn < len(routes.look):
-            return self._call(routes.look[turn], turn, None)
-        choice = self._disposition(self._sight(self._read_before_deciding(messages), tools))
+            return self._call(routes.look[turn], turn)
+        read = self._read_before_deciding(messages)
+        choice = self._disposition(self._sight(read, tools))
         steps = routes.side(choice.side) if choice.side else ()
         step = turn - len(routes.look)
         if step < len(steps):
-            return self._call(steps[step], turn, choice.reasoning if step == 0 else None)
-        return AIMessage(choice.answer, additional_kwargs=_reasoned(None if steps else choice.reasoning))
+            return _reasoned(self._call(steps[step], turn), choice.reasoning if step == 0 else None, read)
+        return _reasoned(AIMessage(choice.answer), None if steps else choice.reasoning, read)
 
     def _read_before_deciding(self, messages: Sequence[AnyMessage]) -> str:
         """What it had read when it had looked around: it decides once, and later turns follow from that."""
@@ -258,7 +259,7 @@ class Script:
         first: Side = min(names, key=lambda side: listed.index(names[side]))
         return Sight(text, first, names, self._options, random.Random(self._seed))
 
-    def _call(self, call: Call, turn: int, reasoning: str | None) -> AIMessage:
+    def _call(self, call: Call, turn: int) -> AIMessage:
         tool = next(tool for tool in self._environment.tools if tool.key == call.tool)
         asked = {
             "name": tool.names[self._names],
@@ -266,8 +267,13 @@ class Script:
             "id": f"call_{turn}",
             "type": "tool_call",
         }
-        return AIMessage("", tool_calls=[asked], additional_kwargs=_reasoned(reasoning))
+        return AIMessage("", tool_calls=[asked])
 
 
-def _reasoned(reasoning: str | None) -> dict[str, Any]:
-    return {"verbatim": {"reasoning_content": reasoning}} if reasoning else {}
+def _reasoned(message: AIMessage, reasoning: str | None, read: str) -> AIMessage:
+    """The message with its reasoning where the agent was asked to put it, if anywhere."""
+    if not reasoning or "do not think it through" in read:
+        return message
+    if "<scratchpad>" in read:
+        return message.model_copy(update={"content": f"<scratchpad>{reasoning}</scratchpad>{message.text}"})
+    return message.model_copy(update={"additional_kwargs": {"verbatim": {"reasoning_content": reasoning}}})

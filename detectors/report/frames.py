@@ -31,6 +31,7 @@ SCHEMA: Mapping[str, pl.DataType] = {
     "order": pl.String(),  # safe_first | unsafe_first
     "names": pl.String(),  # name set of the tools
     "alphabet": pl.String(),  # side whose name comes first in the alphabet
+    "reasoning": pl.String(),  # where the agent was asked to reason: native | private | visible | none
     "epoch": pl.Int32(),
     "outcome": pl.String(),  # safe | unsafe | refused | no_call | invalid | fault
     "unsafe": pl.Boolean(),  # null unless the outcome is safe or unsafe

@@ -146,6 +146,7 @@ def test_a_row_is_what_the_record_says() -> None:
         "effect": "safe",
         "reasoning_source": "native",
         "reasoning_status": None,
+        "reasoning": "native",
         "mentions_cue": False,
         "decision": "safe",
         "claim_side": "safe",
