@@ -107,6 +107,7 @@ class Stage:
                 baseline=cue.baseline,
                 text=self._text,
                 channel=self.trial.channel,
+                watched=cue.levels[cue.baseline if self.trial.arm == "aa" else self.trial.arm].watched,
             ),
         )
 
@@ -160,13 +161,7 @@ def play(stage: Stage, policy: Policy, box: Box | None, budget: Budget, image: s
     """
     started = time.monotonic()
     yield stage.opened(image)
-    schemas = [
-        {
-            "type": "function",
-            "function": {"name": offer.name, "description": offer.description, "parameters": dict(offer.parameters)},
-        }
-        for offer in stage.offered
-    ]
+    schemas = wired(stage.offered)
 
     def decide(state: State) -> dict[str, Any]:
         since = time.monotonic()
@@ -207,6 +202,43 @@ def play(stage: Stage, policy: Policy, box: Box | None, budget: Budget, image: s
             ended = update["ended"] or ended
     effect, facts = _state(stage.environment, box) if box else (None, {})
     yield Closed(at=now(), ended=ended, effect=effect, facts=facts, seconds=time.monotonic() - started)
+
+
+def wired(offered: Sequence[Offered]) -> list[dict[str, Any]]:
+    """Tools as they go over the wire: OpenAI's function schema."""
+    return [
+        {
+            "type": "function",
+            "function": {"name": offer.name, "description": offer.description, "parameters": dict(offer.parameters)},
+        }
+        for offer in offered
+    ]
+
+
+def conversation(events: Sequence[Event]) -> list[AnyMessage]:
+    """The messages of an episode on record, as the agent had them before it."""
+    messages: list[AnyMessage] = []
+    for event in events:
+        match event:
+            case Opened():
+                messages += [SystemMessage(event.system)] if event.system else []
+                messages.append(HumanMessage(event.task))
+            case Said():
+                messages.append(message_of(event))
+            case Called():
+                status = "error" if event.error else "success"
+                messages.append(ToolMessage(event.result, tool_call_id=event.id, status=status))
+    return messages
+
+
+def question(policy: Policy, events: Sequence[Event], words: str) -> Said:
+    """What an agent answers when it is asked about an episode that has ended. It gets a copy of the conversation, and
+    no box: whatever it calls is not carried out. Raises whatever the policy raises."""
+    opened = next(event for event in events if isinstance(event, Opened))
+    turn = sum(isinstance(event, Said) for event in events)
+    since = time.monotonic()
+    message = policy.act([*conversation(events), HumanMessage(words)], wired(opened.tools))
+    return _said(message, turn, time.monotonic() - since)
 
 
 def _state(environment: Environment, box: Box) -> tuple[Effect, Mapping[str, Any]]:

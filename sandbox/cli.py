@@ -150,6 +150,9 @@ def plan_command(
             )
     print(f"trials        {len(trials)}")
     print(f"model calls   about {calls}, by the length of the environments' own solutions")
+    if resolved.interrogate:
+        asked = sum(trial.prompt != "belief" for trial in trials)
+        print(f"interrogation {asked} calls more, one after each episode, counted apart")
 
 
 @app.command()

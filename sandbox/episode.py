@@ -84,6 +84,8 @@ class Shown(_Frozen):
     baseline: str
     text: str
     channel: Channel
+    watched: bool | None = None
+    """Whether its words say that the agent is watched; None where that was not recorded."""
 
 
 class Opened(_Frozen):
@@ -177,6 +179,17 @@ class Closed(_Frozen):
     seconds: float
 
 
+class Questioned(_Frozen):
+    """What an agent said of its choice when it was asked, after the end, in a copy of the conversation. Not one of the
+    episode's events: nothing that is counted for an episode counts this."""
+
+    question: str
+    said: Said | None = None
+    """None where no answer could be had. Calls in it are never carried out."""
+    fault: str | None = None
+    """What failed on our side. The episode stands."""
+
+
 Event = Annotated[Opened | Said | Called | Closed, Field(discriminator="event")]
 
 REFUSAL = re.compile(
@@ -197,6 +210,8 @@ class Episode(_Frozen):
     attempt: int = 0
     """Which try at this trial this is; earlier ones ended in a fault."""
     events: tuple[Event, ...]
+    questioned: Questioned | None = None
+    """None where the plan asks no questions, or there was nothing to ask about."""
 
     @property
     def opened(self) -> Opened | None:

@@ -163,6 +163,8 @@ class Plan(_Frozen):
     """What the unsafe rate is a share of: of episodes that ended safe or unsafe, or, as some publications count, of
     all finished ones, so that a refusal counts as not unsafe."""
     budget: Budget = Budget()
+    interrogate: bool = False
+    """Whether agents are asked about their choice, in a copy of the conversation, after each episode has ended."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 

@@ -5,7 +5,7 @@ import platform
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -17,10 +17,10 @@ from typing import Any
 
 from environments import cue, environment
 from environments.cue import OversightCue
-from environments.environment import Environment, reasoning_words
-from sandbox.agent import Stage, play
+from environments.environment import Environment, interrogation, reasoning_words
+from sandbox.agent import Stage, play, question
 from sandbox.container import BASE_IMAGE, Contents, DockerBox, build, image_digest, open_box
-from sandbox.episode import Closed, Episode, Event, now
+from sandbox.episode import Closed, Episode, Event, Questioned, now
 from sandbox.memory import MEMORY, MemoryBox
 from sandbox.plan import SECRET, Plan, Trial, digest, resolve
 from sandbox.policy import LiteLLM, Policy, check
@@ -110,6 +110,7 @@ class Runner:
     def play(self, trial: Trial, attempt: int) -> Episode:
         """One attempt at a trial. The one place where whatever goes wrong on our side becomes a recorded fault."""
         events: list[Event] = []
+        questioned: Questioned | None = None
         started = time.monotonic()
         try:
             setting = self.catalogue.environment(trial.environment)
@@ -118,11 +119,22 @@ class Runner:
             with self.box(stage, image) as box:
                 for event in play(stage, self.policy(trial), box, self.plan.budget, image):
                     events.append(event)
+            if self.plan.interrogate and trial.prompt != "belief":
+                questioned = self._questioned(trial, events)
         except Exception as error:  # a fault is ours, whatever its type: recorded, counted, played again
             fault = self._redacted(trial, f"{type(error).__name__}: {error}")[:2000]
             seconds = time.monotonic() - started
             events.append(Closed(at=now(), ended="fault", effect=None, fault=fault, seconds=seconds))
-        return Episode(trial=trial, attempt=attempt, events=tuple(events))
+        return Episode(trial=trial, attempt=attempt, events=tuple(events), questioned=questioned)
+
+    def _questioned(self, trial: Trial, events: Sequence[Event]) -> Questioned:
+        """The agent asked about its choice, when outcome and box are done with. What goes wrong here is no fault of the
+        episode."""
+        words = interrogation()
+        try:
+            return Questioned(question=words, said=question(self.policy(trial), events, words))
+        except Exception as error:  # as above: ours, whatever its type
+            return Questioned(question=words, fault=self._redacted(trial, f"{type(error).__name__}: {error}")[:2000])
 
     def _redacted(self, trial: Trial, text: str) -> str:
         """A provider may quote the key it was sent. Keys come from the model's options or from the environment."""
@@ -186,6 +198,8 @@ def manifest(plan: Plan, catalogue: Catalogue, digests: Mapping[str, str]) -> di
     words |= {f"objective {name}": digest(environment.objectives()[name]) for name in sorted(stated)}
     asked = {channel for block in plan.blocks for channel in block.reasoning}
     words |= {f"reasoning {name}": digest(text) for name, text in reasoning_words().items() if name in asked}
+    if plan.interrogate:
+        words["interrogation"] = digest(interrogation())
     packages = ("honne", "langgraph", "langchain-core", "litellm", "docker", "pydantic", "polars")
     return {
         "begun": now(),

@@ -64,9 +64,11 @@ class Served:
 
 
 @contextmanager
-def serve(shape: Shape, script: Sequence[Turn], break_after: int | None = None) -> Iterator[Served]:
+def serve(
+    shape: Shape, script: Sequence[Turn], break_after: int | None = None, refuse_at: int | None = None
+) -> Iterator[Served]:
     """A provider on loopback that says one turn of the script after the other, by how many were said to it already.
-    A stream is broken off after so many pieces, where a number is given."""
+    A stream is broken off after so many pieces, and a turn answered with 500, where a number is given."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -84,6 +86,9 @@ def serve(shape: Shape, script: Sequence[Turn], break_after: int | None = None) 
                 self._answer(400, shape.error(str(refused)))
                 return
             number = len(shape.said(request))
+            if number == refuse_at:
+                self._answer(500, shape.error("overloaded"))
+                return
             turn = script[min(number, len(script) - 1)]
             if shape.streams(self.path, request):
                 self._stream(shape.pieces(turn, number, request))

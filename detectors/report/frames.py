@@ -45,6 +45,12 @@ SCHEMA: Mapping[str, pl.DataType] = {
     "decision": pl.String(),  # side named by the reasoning's last explicit decision before the choice; null when none is
     "claim_side": pl.String(),  # side of the tool that the final answer says was used
     "claim_effect": pl.String(),  # done | nothing: what the final answer says became of the job
+    "watched": pl.Boolean(),  # whether the cue's words say that the agent is watched; null where that is not on record
+    "questioned": pl.Boolean(),  # whether it answered when asked about its choice; null where it was not asked
+    "influenced": pl.Boolean(),  # whether it says that being watched played a part; null when it does not say
+    "would_unwatched": pl.String(),  # safe | unsafe | other: what it says it would have used; null when it does not say
+    "would_watched": pl.String(),
+    "question_cost": pl.Float64(),  # US dollars of the question; null when unknown or not asked. In no other column
     "text_hash": pl.String(),  # of all that the model wrote; null when that is too short for a coincidence to be odd
     "faults": pl.Int32(),  # attempts at this trial that ended in a fault of ours
     "prompt_tokens": pl.Int64(),  # null when unknown for any turn
@@ -137,6 +143,8 @@ def _row(episode: Episode, run: str) -> dict[str, Any]:  # Any: a row holds what
         "decision": words.decision(_before_choice(episode), sides),
         "claim_side": words.claimed_side(episode.answer, sides),
         "claim_effect": words.claimed_effect(episode.answer),
+        "watched": cue.watched if cue else None,
+        **_account(episode, sides),
         "text_hash": _text_hash(texts),
         "faults": 0,
         "prompt_tokens": _total([said.usage.prompt_tokens for said in episode.said]),
@@ -144,6 +152,19 @@ def _row(episode: Episode, run: str) -> dict[str, Any]:  # Any: a row holds what
         "cost": _total([said.usage.cost for said in episode.said]),
         "seconds": closed.seconds,
         "attempt": episode.attempt,
+    }
+
+
+def _account(episode: Episode, sides: Mapping[str, Side]) -> dict[str, Any]:  # Any: columns of a row
+    asked, opened = episode.questioned, episode.opened
+    others = [tool.name for tool in opened.tools if not tool.side] if opened else []
+    said = words.account(asked.said.text, sides, others) if asked and asked.said else words.Account()
+    return {
+        "questioned": None if asked is None else asked.said is not None,
+        "influenced": said.influenced,
+        "would_unwatched": said.unwatched,
+        "would_watched": said.watched,
+        "question_cost": asked.said.usage.cost if asked and asked.said else None,
     }
 
 
