@@ -235,6 +235,16 @@ def objectives() -> dict[str, str]:
     return {path.stem: path.read_text().strip() for path in sorted((HERE / "objectives").glob("*.md"))}
 
 
+def reasoning_words() -> dict[str, str]:
+    """How an agent is asked to reason, by channel: `reasoning/<channel>.md`, of one length and the same in every arm."""
+    return {path.stem: path.read_text().strip() for path in sorted((HERE / "reasoning").glob("*.md"))}
+
+
+def interrogation() -> str:
+    """What an agent is asked about its choice after the episode: the same words in every arm."""
+    return (HERE / "interrogation" / "question.md").read_text().strip()
+
+
 def installed() -> list[Path]:
     """Folders of environments that other installed packages bring: the packages named by entry points of the group
     `honne.environments`. Raises Problem naming the entry point that leads nowhere."""

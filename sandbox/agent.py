@@ -14,10 +14,10 @@ from langgraph.runtime import Runtime
 from pydantic import ValidationError
 
 from environments.cue import OversightCue, deliver
-from environments.environment import AnyTool, Effect, Environment, objectives
+from environments.environment import AnyTool, Effect, Environment, objectives, reasoning_words
 from sandbox.episode import Asked, Called, Closed, Ending, Event, Isolation, Offered, Opened, Said, Shown, Usage, now
 from sandbox.plan import Budget, Trial
-from sandbox.policy import Policy, stated
+from sandbox.policy import Policy, reasoning_status, replayed, stated
 from tools import look
 from tools.pair import Box, Side, ToolFailed
 
@@ -47,7 +47,8 @@ class Stage:
         if self.trial.prompt == "belief":
             return None
         objective = objectives()[self.trial.objective] if self.trial.objective else ""
-        return self.environment.words.system_with(self._delivery.prompt, objective)
+        system = self.environment.words.system_with(self._delivery.prompt, objective)
+        return "\n\n".join(filter(None, (system, reasoning_words().get(self.trial.reasoning))))
 
     @property
     def task(self) -> str:
@@ -109,6 +110,7 @@ class Stage:
                 baseline=cue.baseline,
                 text=self._text,
                 channel=self.trial.channel,
+                watched=cue.levels[cue.baseline if self.trial.arm == "aa" else self.trial.arm].watched,
             ),
         )
 
@@ -196,13 +198,7 @@ def play(
     """
     started = time.monotonic()
     yield stage.opened(image, isolation)
-    schemas = [
-        {
-            "type": "function",
-            "function": {"name": offer.name, "description": offer.description, "parameters": dict(offer.parameters)},
-        }
-        for offer in stage.offered
-    ]
+    schemas = wired(stage.offered)
 
     waited = 0.0  # at the gate of a rate limit: time that neither the agent nor the box has used
     usage: list[Usage] = []
@@ -260,6 +256,43 @@ def _limit(budget: Budget, turns: int, seconds: float, usage: Sequence[Usage]) -
     return None
 
 
+def wired(offered: Sequence[Offered]) -> list[dict[str, Any]]:
+    """Tools as they go over the wire: OpenAI's function schema."""
+    return [
+        {
+            "type": "function",
+            "function": {"name": offer.name, "description": offer.description, "parameters": dict(offer.parameters)},
+        }
+        for offer in offered
+    ]
+
+
+def conversation(events: Sequence[Event]) -> list[AnyMessage]:
+    """The messages of an episode on record, as the agent had them before it."""
+    messages: list[AnyMessage] = []
+    for event in events:
+        match event:
+            case Opened():
+                messages += [SystemMessage(event.system)] if event.system else []
+                messages.append(HumanMessage(event.task))
+            case Said():
+                messages.append(message_of(event))
+            case Called():
+                status = "error" if event.error else "success"
+                messages.append(ToolMessage(event.result, tool_call_id=event.id, status=status))
+    return messages
+
+
+def question(policy: Policy, events: Sequence[Event], words: str) -> Said:
+    """What an agent answers when it is asked about an episode that has ended. It gets a copy of the conversation, and
+    no box: whatever it calls is not carried out. Raises whatever the policy raises."""
+    opened = next(event for event in events if isinstance(event, Opened))
+    turn = sum(isinstance(event, Said) for event in events)
+    since = time.monotonic()
+    message = policy.act([*conversation(events), HumanMessage(words)], wired(opened.tools))
+    return _said(message, turn, time.monotonic() - since)
+
+
 def _state(environment: Environment, box: Box) -> tuple[Effect, Mapping[str, Any]]:
     """What the box shows. A state that the agent has made unreadable is one it has changed."""
     try:
@@ -271,19 +304,29 @@ def _state(environment: Environment, box: Box) -> tuple[Effect, Mapping[str, Any
 def _said(message: AIMessage, turn: int, seconds: float) -> Said:
     text, reasoning, source = stated(message)
     metadata = message.response_metadata
-    verbatim = message.additional_kwargs.get("verbatim", {})
     return Said(
         turn=turn,
         text=text,
         reasoning=reasoning,
         reasoning_source=source,
+        reasoning_status=reasoning_status(message),
         asked=tuple(_asked(message)),
         model=metadata.get("model"),
         fingerprint=metadata.get("fingerprint"),
         usage=Usage(**metadata.get("usage", {})),
         seconds=seconds,
-        verbatim=verbatim if metadata and source == "native" else None,
+        verbatim=replayed(message) if metadata else None,
     )
+
+
+def message_of(said: Said) -> AIMessage:
+    """A turn on record as the message that it was: what the model gets to see of itself again."""
+    calls = [{"name": ask.name, "args": dict(ask.arguments), "id": ask.id, "type": "tool_call"}
+             for ask in said.asked if ask.arguments is not None]  # fmt: skip
+    malformed = [{"name": ask.name, "args": ask.raw, "id": ask.id, "error": None, "type": "invalid_tool_call"}
+                 for ask in said.asked if ask.arguments is None]  # fmt: skip
+    verbatim = {"verbatim": dict(said.verbatim)} if said.verbatim else {}
+    return AIMessage(said.text, tool_calls=calls, invalid_tool_calls=malformed, additional_kwargs=verbatim)
 
 
 def _asked(message: AIMessage) -> Sequence[Asked]:

@@ -203,14 +203,18 @@ def plan_command(
     print(f"environments  {', '.join(resolved.environments)}")
     for block in resolved.blocks:
         crossed = resolved.full_cross(block)
-        print(f"block         {block.prompt}, cue {block.cue or 'none'}: {', '.join(block.arms)}")
+        reasoning = "" if block.reasoning == ("native",) else f"; reasoning {', '.join(block.reasoning)}"
+        print(f"block         {block.prompt}, cue {block.cue or 'none'}: {', '.join(block.arms)}{reasoning}")
         if resolved.epochs % crossed:
             print(
                 f"              {resolved.epochs} epochs do not cover the {crossed} combinations of order, paraphrase, "
-                "channel and names evenly (every arm gets the same ones)"
+                "channel, names and reasoning evenly (every arm gets the same ones)"
             )
     print(f"trials        {len(trials)}")
     print(f"model calls   about {calls}, by the length of the environments' own solutions")
+    if resolved.interrogate:
+        asked = sum(trial.prompt != "belief" for trial in trials)
+        print(f"interrogation {asked} calls more, one after each episode, counted apart")
 
 
 @app.command()

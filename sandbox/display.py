@@ -169,7 +169,8 @@ def transcript(episode: Episode) -> None:
                 )
             case Said():
                 if event.reasoning:
-                    _part(console, f"reasoning ({event.reasoning_source}), turn {event.turn}", event.reasoning)
+                    source = ", ".join(filter(None, (event.reasoning_source, event.reasoning_status)))
+                    _part(console, f"reasoning ({source}), turn {event.turn}", event.reasoning)
                 asked = "\n".join(
                     f"→ {call.name} {call.raw if call.arguments is None else dict(call.arguments)}"
                     for call in event.asked
@@ -179,6 +180,13 @@ def transcript(episode: Episode) -> None:
                 _part(console, f"{event.name}{' (error)' if event.error else ''}", event.result)
             case Closed():
                 _part(console, f"ended: {event.ended}", event.fault or f"state: {event.effect} {dict(event.facts)}")
+
+    if episode.questioned:
+        said = episode.questioned.said
+        _part(console, "asked afterwards, in a copy of the conversation", episode.questioned.question)
+        if said and said.reasoning:
+            _part(console, f"reasoning ({said.reasoning_source})", said.reasoning)
+        _part(console, "answer", said.text if said else f"none: {episode.questioned.fault}")
 
 
 def _part(console: Console, title: str, text: str) -> None:

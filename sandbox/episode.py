@@ -17,6 +17,9 @@ FORMAT = 1
 
 OutcomeClass = Literal["safe", "unsafe", "refused", "no_call", "invalid", "fault"]
 ReasoningSource = Literal["native", "tag", "none"]
+ReasoningStatus = Literal["present", "summarised", "redacted", "absent"]
+"""What a turn shows of the model's reasoning: the words themselves; a summary that the provider made of them; nothing or
+not all, because the provider withholds some; or no sign that there was any."""
 Ending = Literal["finished", "turns", "seconds", "tokens", "cost", "fault"]
 """Whether the agent had finished, which limit of the plan's budget it came to, or that it failed on our side."""
 Isolation = Literal["fresh", "recycled"]
@@ -38,6 +41,24 @@ class Stated(NamedTuple):
     text: str
     reasoning: str | None
     source: ReasoningSource
+
+
+REASONING = re.compile(
+    rf"<(?P<tag>{REASONING_TAGS})>(?:(?P<closed>.*?)</(?P=tag)>|(?P<open>.*?)(?=<(?:output|o|answer)>|^[\s*#_]{{0,9}}OUTPUT\b|\Z))",
+    re.DOTALL | re.IGNORECASE | re.MULTILINE,
+)
+"""Reasoning between tags. Where the closing tag was forgotten, the opening of the answer ends it, then the end."""
+CLOSED_ONLY = re.compile(rf"\A(?P<closed>.*?)</(?:{REASONING_TAGS})>", re.DOTALL | re.IGNORECASE)
+"""Reasoning whose opening tag was in the prompt."""
+
+
+def stated(response: str) -> Stated:
+    """What a response says and what it reasons, told apart by the tags in it."""
+    for tagged in (REASONING, CLOSED_ONLY):
+        if matches := list(tagged.finditer(response)):
+            found = [(each["closed"] or each.groupdict().get("open") or "").strip() for each in matches]
+            return Stated(tagged.sub("", response).strip(), "\n\n".join(filter(None, found)) or None, "tag")
+    return Stated(response, None, "none")
 
 
 class _Frozen(BaseModel):
@@ -66,6 +87,8 @@ class Shown(_Frozen):
     baseline: str
     text: str
     channel: Channel
+    watched: bool | None = None
+    """Whether its words say that the agent is watched; None where that was not recorded."""
 
 
 class Opened(_Frozen):
@@ -116,6 +139,8 @@ class Said(_Frozen):
     text: str
     reasoning: str | None
     reasoning_source: ReasoningSource
+    reasoning_status: ReasoningStatus | None = None
+    """None where it was not recorded: in older records, and in records made elsewhere."""
     asked: tuple[Asked, ...]
     model: str | None = None
     """As the provider names it, which may be more exact than what was asked for."""
@@ -123,7 +148,8 @@ class Said(_Frozen):
     usage: Usage = Usage()
     seconds: float
     verbatim: Mapping[str, Any] | None = None
-    """The provider's own message, where it carried reasoning that has to be played back unchanged."""
+    """The message as it goes back to its provider, where text and calls alone would not give it: signatures, sealed
+    blocks, tags."""
 
 
 class Called(_Frozen):
@@ -157,6 +183,17 @@ class Closed(_Frozen):
     seconds: float
 
 
+class Questioned(_Frozen):
+    """What an agent said of its choice when it was asked, after the end, in a copy of the conversation. Not one of the
+    episode's events: nothing that is counted for an episode counts this."""
+
+    question: str
+    said: Said | None = None
+    """None where no answer could be had. Calls in it are never carried out."""
+    fault: str | None = None
+    """What failed on our side. The episode stands."""
+
+
 Event = Annotated[Opened | Said | Called | Closed, Field(discriminator="event")]
 
 REFUSAL = re.compile(
@@ -179,6 +216,8 @@ class Episode(_Frozen):
     node: str | None = None
     """Host name of the machine that played it, where a cluster did; None for the one that wrote the record."""
     events: tuple[Event, ...]
+    questioned: Questioned | None = None
+    """None where the plan asks no questions, or there was nothing to ask about."""
 
     @property
     def opened(self) -> Opened | None:

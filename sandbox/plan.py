@@ -28,6 +28,9 @@ from tools.problem import Problem
 PLANS = Path(__file__).parent / "plans"
 
 Order = Literal["safe_first", "unsafe_first"]
+Reasoning = Literal["native", "private", "visible", "none"]
+"""Where an agent reasons: as it does by itself; in a scratchpad that it is told nobody reads; in one that it is told is
+part of its answer; or, as far as asking and its provider's options go, nowhere."""
 AA = "aa"
 """The arm that repeats the baseline: what looks like an effect there is noise."""
 
@@ -66,6 +69,8 @@ class Trial(_Frozen):
     epoch: int
     objective: str | None = None
     """A stated objective added to the system prompt, in every arm alike; None for none."""
+    reasoning: Reasoning = "native"
+    """Where the agent is asked to reason, in every arm alike."""
 
     @property
     def id(self) -> str:
@@ -175,6 +180,7 @@ class Block(_Frozen):
     objective: str | None = None
     """A stated objective, by the name of its file in `environments/objectives`. A second block without one makes
     the 2 × 2 of objective and monitoring."""
+    reasoning: tuple[Reasoning, ...] = Field(default=("native",), min_length=1)
     baseline: str = ""
     """Filled in when the plan is resolved."""
     kind: Kind = "oversight"
@@ -223,6 +229,8 @@ class Plan(_Frozen):
     """What the unsafe rate is a share of: of episodes that ended safe or unsafe, or, as some publications count, of
     all finished ones, so that a refusal counts as not unsafe."""
     budget: Budget = Budget()
+    interrogate: bool = False
+    """Whether agents are asked about their choice, in a copy of the conversation, after each episode has ended."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -232,13 +240,13 @@ class Plan(_Frozen):
 
     def full_cross(self, block: Block) -> int:
         """Epochs after which every combination of a block's factors has come up once."""
-        return prod(map(len, (self.orders, block.paraphrases or (0,), block.channels, self.names)))
+        return prod(map(len, (self.orders, block.paraphrases or (0,), block.channels, self.names, block.reasoning)))
 
     def trials(self) -> list[Trial]:
         """All trials, in the order they are to be played.
 
-        Factors rotate with the epoch, the tool order fastest, in the same way in every arm, so arms are
-        balanced however few epochs there are. Matches are shuffled by the plan's seed and the arms of a
+        Factors rotate with the epoch, the reasoning channel and then the tool order fastest, in the same way in
+        every arm, so arms are balanced however few epochs there are. Matches are shuffled by the plan's seed and the arms of a
         match stay together in shuffled order: drift of a provider over hours falls on all arms alike.
         """
         rng = random.Random(self.seed)
@@ -253,9 +261,9 @@ class Plan(_Frozen):
 
     def _trials(self) -> Iterator[Trial]:
         for block, model, environment in product(self.blocks, self.models, self.environments):
-            factors = list(product(self.names, block.channels, block.paraphrases or (0,), self.orders))
+            factors = list(product(self.names, block.channels, block.paraphrases or (0,), self.orders, block.reasoning))
             for epoch, arm in product(range(self.epochs), block.arms):
-                names, channel, paraphrase, order = factors[epoch % len(factors)]
+                names, channel, paraphrase, order, reasoning = factors[epoch % len(factors)]
                 yield Trial(
                     environment=environment,
                     prompt=block.prompt,
@@ -268,6 +276,7 @@ class Plan(_Frozen):
                     model=model.key,
                     epoch=epoch,
                     objective=block.objective,
+                    reasoning=reasoning,
                 )
 
     def model(self, key: str) -> Model:
@@ -315,6 +324,11 @@ def _resolve_block(plan: Plan, block: Block, cues: Mapping[str, OversightCue]) -
         if block.prompt != "belief":
             raise Problem(
                 f"plan '{plan.name}': a block with prompt '{block.prompt}' needs a cue; there are: {', '.join(cues)}"
+            )
+        if block.reasoning != ("native",):
+            raise Problem(
+                f"plan '{plan.name}': the belief question is put without any context, so it takes no `reasoning`: "
+                "leave it out of that block"
             )
         return block.model_copy(update={"arms": ("none",), "baseline": "none", "paraphrases": (0,)})
     if block.cue not in cues:

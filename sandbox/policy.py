@@ -5,6 +5,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -12,7 +13,8 @@ from typing import Any, NamedTuple, Protocol
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage, ToolMessage
 
 from sandbox import plan
-from sandbox.episode import REASONING_TAGS, Stated
+from sandbox.episode import ReasoningStatus, Stated
+from sandbox.episode import stated as told_apart
 from sandbox.gate import Gate
 from sandbox.script import Script
 from tools.problem import Problem
@@ -22,6 +24,11 @@ Tools = Sequence[Mapping[str, Any]]
 
 LETTERS_PER_TOKEN = 4
 """Of English prose, for every tokenizer in wide use, near enough for an estimate and to pace calls by."""
+
+
+REASONING_OPTIONS = ("thinking", "reasoning_effort", "reasoning", "think")
+SWITCHED = ("ollama", "deepseek/")
+"""Beginnings of the names of models for which LiteLLM turns `reasoning_effort="none"` into their own switch."""
 
 
 class Policy(Protocol):
@@ -59,6 +66,27 @@ class LiteLLM:
             there = ", ".join(self._router.get_model_names())
             raise Problem(f"no model '{model.name}' in {model_list}; there are: {there}")
 
+    @property
+    def _behind(self) -> list[str]:
+        """LiteLLM's names of the models that may answer."""
+        entries = self._router.get_model_list(self.model.name) or [] if self._router else []
+        return [entry["litellm_params"]["model"] for entry in entries] or [self.model.name]
+
+    @property
+    def _unstreamable(self) -> bool:
+        """Ollama's, whose answers are always taken whole: of streamed ones LiteLLM drops the tags around reasoning, which
+        then reads as text."""
+        return any(name.startswith("ollama") for name in self._behind)
+
+    def without_reasoning(self) -> "LiteLLM":
+        """The same model with its reasoning off, as far as its provider has a way: `reasoning_status` tells."""
+        off = all(name.startswith(SWITCHED) or self._litellm.utils.supports_none_reasoning_effort(name, None)
+                  for name in self._behind)  # fmt: skip
+        options = {name: value for name, value in self.model.options.items() if name not in REASONING_OPTIONS}
+        found = copy(self)
+        found.model = self.model.model_copy(update={"options": options | ({"reasoning_effort": "none"} if off else {})})
+        return found
+
     def act(self, messages: Sequence[AnyMessage], tools: Tools) -> AIMessage:
         complete = self._router.completion if self._router else self._litellm.completion
         # The gate tries again, for all threads together: retries of LiteLLM's or of a client below it would be hidden from it.
@@ -71,22 +99,33 @@ class LiteLLM:
         }
         if tools:
             options["tools"] = list(tools)
+        streamed = options.pop("stream", False) and not self._unstreamable
+        if streamed:
+            options = {"stream": True, "stream_options": {"include_usage": True}, **options}
         sent = [_wire(message) for message in messages]
+        call: dict[str, Any] = {}
+
+        def answer() -> Any:  # Any: LiteLLM ships no types
+            call.clear()
+            # A logger is the one way to the provider's own words: LiteLLM takes a leading <think> out of them.
+            response = complete(model=self.model.name, messages=sent, logger_fn=call.update, **options)
+            return _whole(response, self._litellm) if streamed else response
+
         response, waited = self.gate.call(
-            lambda: complete(model=self.model.name, messages=sent, **options),
+            answer,
             estimate=len(json.dumps([sent, options.get("tools")], default=str)) // LETTERS_PER_TOKEN,
             tokens=_tokens,
         )
-        message = self._message(response)
+        message = self._message(response, call.get("original_response"))
         message.response_metadata["waited"] = waited
         return message
 
-    def _message(self, response: Any) -> AIMessage:  # Any: LiteLLM ships no types
+    def _message(self, response: Any, raw: object) -> AIMessage:  # Any: LiteLLM ships no types
         said = response.choices[0].message
-        verbatim = {key: value for key, value in said.model_dump().items() if value is not None}
+        verbatim = _verbatim({key: value for key, value in said.model_dump().items() if value}, raw)
         calls, malformed = _calls(said.tool_calls or [])
         return AIMessage(
-            content=said.content or "",
+            content=verbatim.get("content", ""),
             tool_calls=calls,
             invalid_tool_calls=malformed,
             additional_kwargs={"verbatim": verbatim},
@@ -205,9 +244,62 @@ def _usage(response: Any, litellm: Any, price: Price | None) -> dict[str, Any]: 
     }
 
 
-REPLAYED = ("content", "tool_calls", "thinking_blocks", "reasoning_content", "provider_specific_fields")
-"""Fields of a model's own message that go back to it unchanged on the next turn. A provider that needs none ignores
-them; one that signs its reasoning refuses the turn without."""
+REPLAYED = (
+    "content", "tool_calls", "thinking_blocks", "reasoning_content", "reasoning", "reasoning_details", "reasoning_items",
+    "provider_specific_fields",
+)  # fmt: skip
+"""Fields of a model's own message that go back to it unchanged on the next turn."""
+
+OURS = ("refusal", "citations", "thinking_blocks", "reasoning", "reasoning_content", "reasoning_details")
+"""What LiteLLM adds to `provider_specific_fields`, or repeats there: nothing that a provider asks to have back."""
+
+
+def _verbatim(said: Mapping[str, Any], raw: object) -> dict[str, Any]:
+    """A message of the model as it has to go back: every field that its provider sent, and none that LiteLLM made.
+
+    A server of OpenAI's shape gets its own fields back as they were, since it refuses those it does not know. Where
+    LiteLLM has taken reasoning out of the text, as it does with a leading `<think>`, the text is put back.
+    """
+    sent = _sent(raw)
+    own = {field: sent[field] for field in REPLAYED if sent.get(field)}
+    if "choices" in _json(raw) and isinstance(own.get("content", ""), str):
+        return own
+    kept = {field: said[field] for field in REPLAYED if field in said}
+    extra = {key: value for key, value in kept.pop("provider_specific_fields", {}).items() if key not in OURS and value}
+    if isinstance(sent.get("content"), str) and not sent.get("thinking") and "reasoning_content" in kept:
+        kept.pop("reasoning_content")
+        kept["content"] = sent["content"]
+    return {**kept, **({"provider_specific_fields": extra} if extra else {})}
+
+
+def _sent(raw: object) -> Mapping[str, Any]:
+    """The message in a provider's answer, where it has the shape of OpenAI's or Ollama's."""
+    answer = _json(raw)
+    choices = answer.get("choices")
+    found = choices[0].get("message") if isinstance(choices, list) and choices else answer.get("message")
+    return found if isinstance(found, dict) else {}
+
+
+def _json(raw: object) -> Mapping[str, Any]:
+    try:
+        found = json.loads(raw) if isinstance(raw, str) else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _whole(stream: Any, litellm: Any) -> Any:  # Any: LiteLLM ships no types
+    """A streamed answer put together. Usage that no piece told stays unknown; LiteLLM would estimate it."""
+    pieces = list(stream)
+    response = litellm.stream_chunk_builder(pieces)
+    if response is None:
+        raise ValueError("the provider's stream ended before it said anything")
+    deltas = [choice.delta for piece in pieces for choice in piece.choices]
+    if items := [item for delta in deltas for item in getattr(delta, "reasoning_items", None) or ()]:
+        response.choices[0].message.reasoning_items = items  # which the builder leaves out
+    if not any(getattr(piece, "usage", None) for piece in pieces) and not stream._hidden_params.get("usage"):
+        response.usage = None
+    return response
 
 
 def _wire(message: AnyMessage) -> dict[str, Any]:
@@ -220,26 +312,70 @@ def _wire(message: AnyMessage) -> dict[str, Any]:
         case ToolMessage():
             return {"role": "tool", "tool_call_id": message.tool_call_id, "content": message.content}
         case AIMessage():
-            verbatim = message.additional_kwargs.get("verbatim", {"content": message.content})
-            return {"role": "assistant", **{key: verbatim[key] for key in REPLAYED if key in verbatim}}
+            verbatim = message.additional_kwargs.get("verbatim") or _rebuilt(message)
+            own = {key: verbatim[key] for key in REPLAYED if key in verbatim}
+            return {"role": "assistant", **(own or {"content": ""})}
     raise TypeError(f"no wire form for {type(message).__name__}")
 
 
-TAGS = re.compile(rf"<({REASONING_TAGS})>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+def replayed(message: AIMessage) -> dict[str, Any] | None:
+    """A message as it goes back to its provider; None where its text and calls alone give it."""
+    plain = message.model_copy(update={"additional_kwargs": {}, "content": stated(message).text})
+    return None if _wire(plain) == _wire(message) else dict(message.additional_kwargs["verbatim"])
+
+
+def _rebuilt(message: AIMessage) -> dict[str, Any]:
+    """A message of which nothing but its text and calls has to go back."""
+    asked = [(call["id"], call["name"], json.dumps(call["args"])) for call in message.tool_calls]
+    asked += [(call["id"], call["name"] or "", call["args"] or "") for call in message.invalid_tool_calls]
+    calls = [{"id": id, "type": "function", "function": {"name": name, "arguments": raw}} for id, name, raw in asked]
+    return {**({"content": message.text} if message.text else {}), **({"tool_calls": calls} if calls else {})}
 
 
 def stated(message: AIMessage) -> Stated:
-    """What a message says and what it reasons, wherever its provider puts the reasoning."""
+    """What a message says and what it reasons, wherever its provider puts the reasoning. Where it reasons in the text
+    as well, between tags, that is added."""
     verbatim = message.additional_kwargs.get("verbatim", {})
     blocks = [block.get("thinking") or "" for block in verbatim.get("thinking_blocks") or []]
-    native = "\n\n".join(filter(None, blocks)) or verbatim.get("reasoning_content")
-    text = message.text
-    if native:
-        return Stated(text, str(native), "native")
-    tagged = [found.group(2).strip() for found in TAGS.finditer(text)]
-    if tagged:
-        return Stated(TAGS.sub("", text).strip(), "\n\n".join(tagged), "tag")
-    return Stated(text, None, "none")
+    native = "\n\n".join(filter(None, blocks)) or verbatim.get("reasoning_content") or verbatim.get("reasoning")
+    native = native or "\n\n".join(_summaries(verbatim))
+    tagged = told_apart(message.text)
+    if not native:
+        return tagged
+    return Stated(tagged.text, "\n\n".join(filter(None, (str(native), tagged.reasoning))), "native")
+
+
+def _summaries(verbatim: Mapping[str, Any]) -> list[str]:
+    """OpenAI's summaries of reasoning, which its Responses interface gives."""
+    items = verbatim.get("reasoning_items") or []
+    return [part["text"] for item in items for part in item.get("summary") or [] if part.get("text")]
+
+
+SUMMARISED = re.compile(r"claude(?!-3[.-]7)|gemini", re.IGNORECASE)
+"""Models whose providers show a summary in the place of the reasoning (Anthropic's and Google's documentation of
+thinking; Claude 3.7 shows its own words)."""
+
+
+def reasoning_status(message: AIMessage) -> ReasoningStatus:
+    """What a message shows of the reasoning behind it."""
+    verbatim = message.additional_kwargs.get("verbatim", {})
+    metadata = message.response_metadata
+    said = stated(message)
+    blocks, items = verbatim.get("thinking_blocks") or [], verbatim.get("reasoning_items") or []
+    sealed = any(not block.get("thinking") for block in blocks) or any(not item.get("summary") for item in items)
+    if sealed or (said.reasoning is None and (metadata.get("usage", {}).get("reasoning_tokens") or _signed(verbatim))):
+        return "redacted"
+    if said.reasoning is None:
+        return "absent"
+    summary = said.source == "native" and (items or SUMMARISED.search(str(metadata.get("model"))))
+    return "summarised" if summary else "present"
+
+
+def _signed(verbatim: Mapping[str, Any]) -> bool:
+    """Whether a message carries Gemini's signatures of thoughts that it does not show."""
+    fields = [verbatim, *verbatim.get("tool_calls", [])]
+    extra = [field.get("provider_specific_fields") or {} for field in fields]
+    return any(each.get("thought_signatures") or each.get("thought_signature") for each in extra)
 
 
 def price(model: plan.Model, model_list: Path | None = None) -> Price | None:

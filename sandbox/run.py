@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 from environments import cue, environment
 from environments.cue import OversightCue
-from environments.environment import Environment
+from environments.environment import Environment, interrogation, reasoning_words
 from sandbox import owner, secret
-from sandbox.agent import Stage, play
+from sandbox.agent import Stage, play, question
 from sandbox.container import (
     BASE_IMAGE,
     Blank,
@@ -33,7 +33,7 @@ from sandbox.container import (
     open_box,
     runtime_of,
 )
-from sandbox.episode import Closed, Episode, Event, now
+from sandbox.episode import Closed, Episode, Event, Questioned, now
 from sandbox.memory import MEMORY, MemoryBox
 from sandbox.plan import Model, Plan, Trial, digest, resolve
 from sandbox.policy import LiteLLM, Policy, check, listed_secrets
@@ -205,7 +205,8 @@ class Runner:
         model = self.plan.model(trial.model)
         if model.scripted:
             return Script(model, self.catalogue.environment(trial.environment), trial.names, seed=trial.id)
-        return _model(model, self.model_list)
+        found = _model(model, self.model_list)
+        return found.without_reasoning() if trial.reasoning == "none" else found
 
     def stalled(self) -> list[str]:
         """Why models do not answer just now, a sentence each."""
@@ -215,6 +216,7 @@ class Runner:
     def play(self, trial: Trial, attempt: int) -> Episode:
         """One attempt at a trial. The one place where whatever goes wrong on our side becomes a recorded fault."""
         events: list[Event] = []
+        questioned: Questioned | None = None
         started = time.monotonic()
         try:
             setting = self.catalogue.environment(trial.environment)
@@ -224,13 +226,27 @@ class Runner:
                 isolation = box.isolation if isinstance(box, DockerBox) else "fresh"
                 for event in play(stage, self.policy(trial), box, self.plan.budget, image, isolation):
                     events.append(event)
+            if self.plan.interrogate and trial.prompt != "belief":
+                questioned = self._questioned(trial, events)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a fault is ours, whatever its type (an author's code may even exit): recorded
             fault = secret.redacted(f"{type(error).__name__}: {error}", self._secrets(trial))[:2000]
             seconds = time.monotonic() - started
             events.append(Closed(at=now(), ended="fault", effect=None, fault=fault, seconds=seconds))
-        return self._without_secrets(Episode(trial=trial, attempt=attempt, events=tuple(events)))
+        return self._without_secrets(
+            Episode(trial=trial, attempt=attempt, events=tuple(events), questioned=questioned)
+        )
+
+    def _questioned(self, trial: Trial, events: Sequence[Event]) -> Questioned:
+        """The agent asked about its choice, when outcome and box are done with. What goes wrong here is no fault of the
+        episode."""
+        words = interrogation()
+        try:
+            return Questioned(question=words, said=question(self.policy(trial), events, words))
+        except Exception as error:  # as above: ours, whatever its type
+            fault = secret.redacted(f"{type(error).__name__}: {error}", self._secrets(trial))[:2000]
+            return Questioned(question=words, fault=fault)
 
     def _secrets(self, trial: Trial) -> list[str]:
         """A provider may repeat the key it was sent: from the model's options, a model list, or the environment."""
@@ -318,6 +334,10 @@ def manifest(
     words |= {f"cue {name}": digest(cues[name].model_dump_json()) for name in sorted(used)}
     stated = {block.objective for block in plan.blocks if block.objective}
     words |= {f"objective {name}": digest(environment.objectives()[name]) for name in sorted(stated)}
+    asked = {channel for block in plan.blocks for channel in block.reasoning}
+    words |= {f"reasoning {name}": digest(text) for name, text in reasoning_words().items() if name in asked}
+    if plan.interrogate:
+        words["interrogation"] = digest(interrogation())
     packages = ("honne", "langgraph", "langchain-core", "litellm", "docker", "pydantic", "polars")
     return {
         "begun": now(),

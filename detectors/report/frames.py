@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from detectors.report import words
-from sandbox.episode import Episode, Opened
+from sandbox.episode import Episode, Opened, ReasoningStatus
 from tools.pair import Side
 
 SCHEMA: Mapping[str, pl.DataType] = {
@@ -31,6 +31,7 @@ SCHEMA: Mapping[str, pl.DataType] = {
     "order": pl.String(),  # safe_first | unsafe_first
     "names": pl.String(),  # name set of the tools
     "alphabet": pl.String(),  # side whose name comes first in the alphabet
+    "reasoning": pl.String(),  # where the agent was asked to reason: native | private | visible | none
     "epoch": pl.Int32(),
     "outcome": pl.String(),  # safe | unsafe | refused | no_call | invalid | fault
     "unsafe": pl.Boolean(),  # null unless the outcome is safe or unsafe
@@ -39,10 +40,17 @@ SCHEMA: Mapping[str, pl.DataType] = {
     "effect": pl.String(),  # what the state showed: safe | unsafe | partial | untouched; null where there is none to read
     "facts": pl.String(),  # digest of the observations the effect was concluded from
     "reasoning_source": pl.String(),  # native | tag | none
+    "reasoning_status": pl.String(),  # redacted | summarised | present | absent: the least open of all turns; null if unknown
     "mentions_cue": pl.Boolean(),  # null when the model wrote no word
     "decision": pl.String(),  # side named by the reasoning's last explicit decision before the choice; null when none is
     "claim_side": pl.String(),  # side of the tool that the final answer says was used
     "claim_effect": pl.String(),  # done | nothing: what the final answer says became of the job
+    "watched": pl.Boolean(),  # whether the cue's words say that the agent is watched; null where that is not on record
+    "questioned": pl.Boolean(),  # whether it answered when asked about its choice; null where it was not asked
+    "influenced": pl.Boolean(),  # whether it says that being watched played a part; null when it does not say
+    "would_unwatched": pl.String(),  # safe | unsafe | other: what it says it would have used; null when it does not say
+    "would_watched": pl.String(),
+    "question_cost": pl.Float64(),  # US dollars of the question; null when unknown or not asked. In no other column
     "text_hash": pl.String(),  # of all that the model wrote; null when that is too short for a coincidence to be odd
     "faults": pl.Int32(),  # attempts at this trial that ended in a fault of ours
     "prompt_tokens": pl.Int64(),  # null when unknown for any turn
@@ -54,6 +62,9 @@ SCHEMA: Mapping[str, pl.DataType] = {
 
 READER = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (__file__, words.__file__))).hexdigest()[:8]
 """Which reader made a table: a table kept from another one is not to be trusted."""
+
+STATUSES: tuple[ReasoningStatus, ...] = ("redacted", "summarised", "present", "absent")
+"""From the most withheld. A turn without reasoning says nothing about the others."""
 
 CHUNK = 20_000
 """Episodes turned into rows at a time, so that a large run is never held as Python objects."""
@@ -106,6 +117,7 @@ def _row(episode: Episode, run: str) -> dict[str, Any]:  # Any: a row holds what
     used = {call.side for call in episode.called if call.side and not call.error}
     texts = [text for said in episode.said for text in (said.reasoning, said.text) if text]
     sources = {said.reasoning_source for said in episode.said}
+    shown = {said.reasoning_status for said in episode.said}
     return {
         **trial.model_dump(exclude={"order", "channel"}),
         "id": trial.id,
@@ -126,10 +138,13 @@ def _row(episode: Episode, run: str) -> dict[str, Any]:  # Any: a row holds what
         "effect": closed.effect,
         "facts": _digest(json.dumps(dict(closed.facts), sort_keys=True, default=str)) if closed.facts else None,
         "reasoning_source": next((source for source in ("native", "tag") if source in sources), "none"),
+        "reasoning_status": next((status for status in STATUSES if status in shown), None),
         "mentions_cue": words.mentions("\n".join(texts), _offered(opened)) if texts and opened else None,
         "decision": words.decision(_before_choice(episode), sides),
         "claim_side": words.claimed_side(episode.answer, sides),
         "claim_effect": words.claimed_effect(episode.answer),
+        "watched": cue.watched if cue else None,
+        **_account(episode, sides),
         "text_hash": _text_hash(texts),
         "faults": 0,
         "prompt_tokens": _total([said.usage.prompt_tokens for said in episode.said]),
@@ -137,6 +152,19 @@ def _row(episode: Episode, run: str) -> dict[str, Any]:  # Any: a row holds what
         "cost": _total([said.usage.cost for said in episode.said]),
         "seconds": closed.seconds,
         "attempt": episode.attempt,
+    }
+
+
+def _account(episode: Episode, sides: Mapping[str, Side]) -> dict[str, Any]:  # Any: columns of a row
+    asked, opened = episode.questioned, episode.opened
+    others = [tool.name for tool in opened.tools if not tool.side] if opened else []
+    said = words.account(asked.said.text, sides, others) if asked and asked.said else words.Account()
+    return {
+        "questioned": None if asked is None else asked.said is not None,
+        "influenced": said.influenced,
+        "would_unwatched": said.unwatched,
+        "would_watched": said.watched,
+        "question_cost": asked.said.usage.cost if asked and asked.said else None,
     }
 
 

@@ -19,8 +19,8 @@ from sandbox.plan import AA, Plan
 EXAMPLES = 12
 """Flagged matches whose transcripts are printed whole."""
 
-REASONING = ("composite_event", "silent_shift", "reversal", "report_mismatch")
-CONFOUNDS = ("missingness", "order_effect", "name_effect", "duplicates", "flip")
+REASONING = ("composite_event", "silent_shift", "reversal", "report_mismatch", "interrogation")
+CONFOUNDS = ("missingness", "order_effect", "name_effect", "reasoning_effect", "duplicates", "flip")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from sandbox.episode import REASONING_TAGS, Asked, Called, Closed, Episode, Offered, Opened, Said, Stated, now
+from sandbox.episode import Asked, Called, Closed, Episode, Offered, Opened, Said, Stated, now
 from sandbox.plan import Block, Model, Plan, Primary, Trial, digest
 from sandbox.record import Record, new_folder
 from tools.problem import Problem
@@ -123,24 +123,6 @@ def slug(text: str, longest: int = 60) -> str:
 def scenario_name(prefix: str, id: str) -> str:
     """A scenario's name from its id at the source: the same for its results and for the scenario itself."""
     return f"{prefix}-{id.zfill(3) if re.fullmatch('[0-9]{1,9}', id) else slug(id)}"
-
-
-REASONING = re.compile(
-    rf"<(?P<tag>{REASONING_TAGS})>(?:(?P<closed>.*?)</(?P=tag)>|(?P<open>.*?)(?=<(?:output|o|answer)>|^[\s*#_]{{0,9}}OUTPUT\b|\Z))",
-    re.DOTALL | re.IGNORECASE | re.MULTILINE,
-)
-"""Reasoning between tags. Where the closing tag was forgotten, the opening of the answer ends it, then the end."""
-CLOSED_ONLY = re.compile(rf"\A(?P<closed>.*?)</(?:{REASONING_TAGS})>", re.DOTALL | re.IGNORECASE)
-"""Reasoning whose opening tag was in the prompt."""
-
-
-def stated(response: str) -> Stated:
-    """What a response says and what it reasons, told apart by the tags in it."""
-    for tagged in (REASONING, CLOSED_ONLY):
-        if matches := list(tagged.finditer(response)):
-            found = [(each["closed"] or each.groupdict().get("open") or "").strip() for each in matches]
-            return Stated(tagged.sub("", response).strip(), "\n\n".join(filter(None, found)) or None, "tag")
-    return Stated(response, None, "none")
 
 
 def episode(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from environments.cue import Channel, Kind, explain
 from environments.environment import Effect
-from sandbox.episode import Closed, Episode, Offered, Opened, Shown, Stated, now
+from sandbox.episode import Closed, Episode, Offered, Opened, Shown, Stated, now, stated
 from sandbox.imports import (
     IMAGE,
     UNMONITORED,
@@ -19,7 +19,6 @@ from sandbox.imports import (
     episode,
     parsed,
     read,
-    stated,
     write,
 )
 from sandbox.plan import AA, Order, Trial, digest

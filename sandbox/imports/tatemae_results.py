@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from environments.environment import Effect, Prompt
-from sandbox.episode import Closed, Episode, Offered, Opened, Shown, Stated, now
+from sandbox.episode import Closed, Episode, Offered, Opened, Shown, Stated, now, stated
 from sandbox.imports import (
     IMAGE,
     MONITORED,
@@ -25,7 +25,6 @@ from sandbox.imports import (
     read,
     scenario_name,
     slug,
-    stated,
     write,
 )
 from sandbox.plan import Trial, digest

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sandbox.episode import Closed, Episode, Offered, Opened, Shown, now
+from sandbox.episode import Closed, Episode, Offered, Opened, Shown, now, stated
 from sandbox.imports import (
     IMAGE,
     MONITORED,
@@ -21,7 +21,6 @@ from sandbox.imports import (
     parsed,
     read,
     slug,
-    stated,
     write,
 )
 from sandbox.plan import Trial, digest

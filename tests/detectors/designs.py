@@ -47,6 +47,7 @@ def table(
                         "paraphrase": 0,
                         "order": ("safe_first", "unsafe_first")[epoch % 2],
                         "names": "plain",
+                        "reasoning": "native",
                         "alphabet": (S, U)[(epoch // 2 + scenario) % 2],
                         "epoch": epoch,
                         "outcome": outcome,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import sandbox.imports
-from sandbox.episode import Episode
-from sandbox.imports import Imported, lines, stated
+from sandbox.episode import Episode, stated
+from sandbox.imports import Imported, lines
 from sandbox.record import Record
 from tools.problem import Problem
 
