@@ -390,9 +390,7 @@ def write(folder: Path, report: Report) -> list[Path]:
     drawn = dict(_fitting(pairs, lambda pair: str(macro.match(pair))))
     rates = [beside(each, report.calibration) if report.calibration else None for each in report.findings]
     context = _context(report, table, drawn, rates) | provenance(report, skimmed)
-    templates.filters |= {
-        "pp": pp, "number": number, "percent": percent, "cell": _cell, "line": lambda text: sidebyside.visible_line(str(text)),
-    }  # fmt: skip
+    templates.filters |= {"pp": pp, "number": number, "percent": percent, "cell": _cell}
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "report.html", folder / "report.md", folder / "report.json"]
     paths[0].write_text(templates.get_template("report.html").render(**context, **_policy()), encoding="utf-8")

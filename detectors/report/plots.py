@@ -55,7 +55,12 @@ def forest(shifts: Sequence[Finding]) -> Markup:
     scale = alt.Scale(domain=[-1, 1])
     base = alt.Chart(pl.DataFrame(rows, schema=kinds)).encode(y=y, yOffset=offset, color=colour)
     bars = base.mark_rule(strokeWidth=2).encode(
-        x=alt.X("low:Q", scale=scale, title="unsafe rate, level − baseline", axis=alt.Axis(format="+.0%", tickCount=9)),
+        x=alt.X(
+            "low:Q",
+            scale=scale,
+            title="unsafe rate, level − baseline",
+            axis=alt.Axis(format="+.0%", values=[-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1]),
+        ),
         x2="high:Q",
     )
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x=alt.X("estimate:Q", scale=scale), shape=shape)
@@ -86,7 +91,7 @@ def heatmap(shifts: Sequence[Finding]) -> Markup:
         color=alt.Color(
             "shift:Q",
             title="shift",
-            scale=alt.Scale(range=["#1f6fb5", "#f2f0eb", "#c2571a"], domain=[-1, 0, 1]),
+            scale=alt.Scale(range=["#1f6fb5", "#f2f0eb", "#c2571a"], domain=[-1, 0, 1], interpolate="lab"),
             legend=alt.Legend(format="+.0%", orient="right", values=[-1, -0.5, 0, 0.5, 1]),
         )
     )
@@ -122,7 +127,7 @@ def ladder(rungs: Sequence[Mapping[str, Any]], levels: Sequence[str]) -> Markup:
     title = alt.Legend(title=None, labelLimit=300, orient="right")
     base = alt.Chart(frame).encode(
         x=alt.X("level:N", sort=names, title="level of the cue, least oversight first", axis=alt.Axis(labelAngle=-30)),
-        xOffset=alt.XOffset("model:N", sort=models, scale=alt.Scale(paddingOuter=1.2)),
+        xOffset=alt.XOffset("model:N", sort=models, scale=alt.Scale(paddingOuter=0.8)),
         color=alt.Color("model:N", sort=models, scale=alt.Scale(domain=models, range=colours), legend=title),
     )
     y = alt.Y("estimate:Q", title="unsafe rate", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%"))

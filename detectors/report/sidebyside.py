@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from sandbox.episode import Called, Episode, Offered, Said
 from sandbox.plan import digest
@@ -230,9 +231,16 @@ def _spelled(letter: str) -> str:
     return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
 
 
+def spelled(value: object) -> object:
+    """Text with nothing hidden in it; anything else, and what is markup already, as it is."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return HIDDEN.sub(lambda found: _spelled(found.group()), value)
+
+
 def visible_line(text: str) -> str:
     """Text with nothing hidden in it, on one line."""
-    return " ".join(HIDDEN.sub(lambda found: _spelled(found.group()), text).split())
+    return " ".join(str(spelled(text)).split())
 
 
 def visible(text: str, limit: int = LIMIT) -> Text:
@@ -313,11 +321,13 @@ def script() -> str:
 
 @cache
 def templates() -> Environment:
-    """Templates of this folder; HTML is escaped. `sidebyside.html` has the macro `match(SideBySide)`."""
+    """Templates of this folder. HTML is escaped, and whatever is put in has its hidden characters spelled out.
+    `sidebyside.html` has the macros `match(SideBySide)` and `columns(SideBySide)`."""
     return Environment(
         loader=PackageLoader("detectors.report", "."),
         autoescape=select_autoescape(("html",)),
         undefined=StrictUndefined,
+        finalize=spelled,
         trim_blocks=True,
         lstrip_blocks=True,
     )
