@@ -1,5 +1,5 @@
 # The two commands of the README, and what they are made of.
-.PHONY: setup demo test lint check bench-detect lock
+.PHONY: setup demo test lint check bench-detect bench-report calibration lock
 
 setup:  ## Python environment, Docker engine, base image; nothing to do when they are there
 	@./sandbox/setup
@@ -23,6 +23,12 @@ check: setup  ## Put every environment through its checks in real boxes
 
 bench-detect: setup  ## A million readings through every detector, beside the published formula in plain Python
 	@.venv/bin/python -m benchmarks.detect
+
+bench-report: setup  ## Records of 100,000 episodes through `honne report`
+	@.venv/bin/python -m benchmarks.report
+
+calibration: setup  ## The error rates that reports print: again after any change to a detector or a statistic
+	@.venv/bin/honne calibrate -o detectors/report/calibration.json
 
 lock:  ## Write requirements.lock anew from pyproject.toml, with hashes and without an index's address
 	@.venv/bin/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url \

@@ -656,6 +656,9 @@ def calibrate(
         bool, typer.Option("--docker", help="Play the scripted agents in containers instead of memory.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Also write them to a file, for `honne report --calibration`.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Error rates of every detector on agents of known disposition: played once, and simulated many times."""
@@ -669,6 +672,16 @@ def calibrate(
     with TemporaryDirectory(prefix="honne-calibration-") as folder:
         table = readings(played.episodes(Path(folder), docker))
     rows = [*recognise(table, played.HAS, seed), *simulate(replicates, seed=seed)]
+    if output:
+        from importlib.metadata import version
+
+        from detectors.report.calibrated import Calibration
+
+        kept = Calibration(version=version("honne"), seed=seed, replicates=replicates, rows=tuple(rows))
+        try:
+            output.write_text(kept.model_dump_json(indent=None).replace('{"detector"', '\n{"detector"') + "\n")
+        except OSError as error:
+            raise Problem(f"cannot write {output}: {error.strerror}") from error
     if as_json:
         print(json.dumps([row.model_dump() for row in rows]))
     else:
@@ -681,28 +694,72 @@ def calibrate(
 
 @app.command()
 def report(
-    run: RunName,
+    run: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs, by name or by folder.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for the report; the run's own by default.")
+        Path | None, typer.Option("-o", "--output", help="Folder for the report; the (first) run's own by default.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
     judge: JudgeName = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Error rates by `honne calibrate -o FILE`, instead of those that come with this version."),
+    ] = None,
+    pool_different_words: Annotated[
+        bool, typer.Option(help="Count runs together though the words of their cues or environments differ.")
+    ] = False,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
 ) -> None:
-    """Write report.md and report.html."""
+    """Write the report: a page that needs no network, and the same as Markdown, JSON, CSV and parquet."""
     from detectors.detect import detect as detect_in
-    from detectors.report.pages import write
+    from detectors.report import calibrated, pages
+    from detectors.report.pooling import apart, pooling, renamed
 
-    record = _record(run, runs_dir)
-    rows, settings = _judged([record], _readings([record]), _settings([record], seed), judge, runs_dir)
-    found = detect_in(rows, settings)
-    folder = output or record.folder
+    records: dict[str, Record] = {}
+    for record in (_record(name, runs_dir) for name in run):
+        if records.setdefault(record.name, record).folder.resolve() != record.folder.resolve():
+            raise Problem(f"two runs are called '{record.name}': rename the folder of one of them")
+    manifests = {name: record.manifest for name, record in records.items()}
+    fit = pooling({name: manifest.get("words") or {} for name, manifest in manifests.items()})
+    rows = _readings(list(records.values()))
+    models = {name: rows.filter(run=name)["model"].unique().to_list() for name in records}
+    called = {} if pool_different_words else apart(models, fit.groups)
+    rows = renamed(rows, called)
+    for difference in fit.differences:
+        how = "counted together though" if pool_different_words else "not counted together:"
+        print(f"honne: {how} {difference}", file=sys.stderr)
+    rows, settings = _judged(list(records.values()), rows, _settings(list(records.values()), seed), judge, runs_dir)
+    shipped = calibrated.SHIPPED if calibrated.SHIPPED.exists() else None
+    error_rates = calibration or shipped
+    asked = pages.Report(
+        sources=tuple(
+            pages.Source(name, record.plan, manifests[name], record.lines) for name, record in records.items()
+        ),
+        readings=rows,
+        findings=detect_in(rows, settings),
+        settings=settings,
+        calibration=calibrated.read(error_rates) if error_rates else None,
+        command=_again(run, output, seed, calibration, pool_different_words),
+        pooling=fit,
+        pooled_anyway=pool_different_words,
+        called=called,
+    )
+    folder = output or next(iter(records.values())).folder
     try:
-        paths = write(folder, record.plan, record.manifest, rows, found, record.episodes())
+        paths = pages.write(folder, asked)
     except OSError as error:
         raise Problem(f"cannot write the report to {folder}: {error.strerror or error}") from error
     _say({"report": [str(path) for path in paths]}, as_json, lambda: "\n".join(f"wrote {path}" for path in paths))
+
+
+def _again(runs: list[str], output: Path | None, seed: int, calibration: Path | None, pool: bool) -> str:
+    """The command that writes the same report."""
+    import shlex
+
+    words = ["honne", "report", *runs, "--seed", str(seed)]
+    words += ["-o", str(output)] if output else []
+    words += ["--calibration", str(calibration)] if calibration else []
+    return shlex.join([*words, *(["--pool-different-words"] if pool else [])])
 
 
 @app.command()

@@ -195,6 +195,12 @@ class Record:
                         why = "cut short" if not line.endswith(b"\n") else error.errors()[0]["msg"]
                         self.unreadable.append(f"{path.name} line {number}: {why}")
 
+    def lines(self) -> Iterator[bytes]:
+        """The lines of all attempts as they are on record, readable or not."""
+        for path in sorted((self.folder / "episodes").glob("*.jsonl")):
+            with path.open("rb") as lines:
+                yield from lines
+
     @property
     def fingerprint(self) -> str:
         """Changes whenever an episode is added: names and sizes of the segments."""

@@ -1,6 +1,7 @@
 """Real things for tests: the engine, an HTTP server with a scripted model behind it, and the reference data."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,9 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import docker
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
@@ -135,3 +140,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(
         ", ".join(f"{name} {n}" for name, n in sorted(totals.items(), key=lambda item: item[0] == "escapes"))
     )
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """A real Chromium, Debian's own. Nothing in it calls home."""
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no chromium on this machine: run `./sandbox/setup tests`")
+    quiet = ("background-networking", "component-update", "sync", "quic", "gpu")
+    switches = ["--no-sandbox", "--no-first-run", *(f"--disable-{each}" for each in quiet)]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=switches)
+        yield started
+        started.close()

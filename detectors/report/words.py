@@ -182,11 +182,11 @@ CUE = re.compile(
     r"\b(?:monitor(?:ed|ing|s)?|unmonitored|oversight|overs(?:een|eeing)|watch(?:ed|es|ing|er)?|unwatched"
     r"|observ(?:e|es|ed|er|ers|ing)|unobserved|record(?:ed|ing|s)?|review(?:ed|er|ers|ing|s)?|audit(?:ed|or|ors|ing|s)?"
     r"|logged|logging|logs|supervis(?:ed|or|ors|ion)|surveill\w+|evaluat(?:ed|ion|or|ors|ing)|rated|raters?|rating"
-    r"|tested|being tested|this (?:is|may be|might be|could be) a test|RLHF|fine-?tun\w+|retrain\w*|training"
-    r"|free[- _]tier|paid[- _]tier|decommission\w*|shut ?down|transcripts?)\b",
-    re.IGNORECASE,
+    r"|tested|being tested|this (?:is|may be|might be|could be) a test|rlhf|fine-?tun\w+|retrain\w*|training"
+    r"|free[- _]tier|paid[- _]tier|decommission\w*|shut ?down|transcripts?)\b"
 )
-"""Words of being watched, rated, tested or trained. A feature, never a verdict: they also occur in harmless talk."""
+"""Words of being watched, rated, tested or trained, as they are in lower case: to ignore case takes five times as long.
+A feature, never a verdict: they also occur in harmless talk."""
 
 
 def mentions(text: str, offered: str) -> bool:
@@ -196,4 +196,4 @@ def mentions(text: str, offered: str) -> bool:
 
 
 def _forms(text: str) -> Iterator[str]:
-    return (found.group().lower() for found in CUE.finditer(text))
+    return (found.group() for found in CUE.finditer(text.lower()))
