@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
+from sandbox import complete
 from tools.problem import Problem
 
 if TYPE_CHECKING:
@@ -32,10 +33,16 @@ app = typer.Typer(
 )
 
 PlanFile = Annotated[
-    str, typer.Argument(metavar="PLAN", help="A plan file, or the name of a preset (`honne list plans`).")
+    str,
+    typer.Argument(
+        metavar="PLAN", help="A plan file, or the name of a preset (`honne list plans`).", autocompletion=complete.plans
+    ),
 ]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run, by name or by folder.")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run, by name or by folder.", autocompletion=complete.runs)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks; results and errors only.")]
 RunsDir = Annotated[Path, typer.Option(envvar="HONNE_RUNS_DIR", help="Folder that holds the runs.")]
 Models = Annotated[
     list[str] | None,
@@ -421,6 +428,47 @@ def show(
     from sandbox.display import transcript
 
     transcript(found[-1])
+
+
+@app.command()
+def view(
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN…]", help="Runs, by name or by folder; all by default.", autocompletion=complete.runs),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any that is free.")] = 7595,
+    host: Annotated[str, typer.Option(help="Address to listen on: one of this machine's own, 127.0.0.1 or ::1.")] = "127.0.0.1",
+    reviewer: Annotated[str | None, typer.Option(help="Your name on labels; else that of your account.")] = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Serve pages about runs to a browser on this machine: filter, search, compare arms, label. Ctrl-C ends it.
+
+    Only loopback is served, and only to pages of its own. Other accounts of this machine can reach a loopback port: on
+    a shared machine, they can read what is shown and add labels.
+    """
+    from getpass import getuser
+
+    from detectors.detect import detect as detect_in
+    from sandbox.view.analysis import Analyst
+    from sandbox.view.app import in_folder, named, serve, viewer
+    from sandbox.view.index import cache_folder, sweep
+
+    def analyse(record: "Record") -> "tuple[pl.DataFrame, list[Finding]]":
+        rows = _readings([record])
+        return rows, detect_in(rows, _settings([record], seed=0))
+
+    def ready(address: str) -> None:
+        if not quiet:
+            _say({"address": address}, as_json, lambda: f"{address} (Ctrl-C ends it)")
+            sys.stdout.flush()
+
+    chosen = named(_record(name, runs_dir) for name in run) if run else None
+    cache = cache_folder()
+    sweep(cache)
+    pages = viewer(lambda: chosen or in_folder(runs_dir), Analyst(analyse), cache, reviewer or getuser())
+    serve(pages, host, port, ready)
 
 
 import_app = typer.Typer(
