@@ -434,10 +434,14 @@ def show(
 def view(
     run: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN…]", help="Runs, by name or by folder; all by default.", autocompletion=complete.runs),
+        typer.Argument(
+            metavar="[RUN…]", help="Runs, by name or by folder; all by default.", autocompletion=complete.runs
+        ),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any that is free.")] = 7595,
-    host: Annotated[str, typer.Option(help="Address to listen on: one of this machine's own, 127.0.0.1 or ::1.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on: one of this machine's own, 127.0.0.1 or ::1.")
+    ] = "127.0.0.1",
     reviewer: Annotated[str | None, typer.Option(help="Your name on labels; else that of your account.")] = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,

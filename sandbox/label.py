@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sandbox.episode import Episode, now
 from tools.problem import Problem
@@ -17,7 +17,7 @@ Favours = Literal["safe", "unsafe", "mixed", "none"]
 
 
 class Label(BaseModel):
-    """One reviewer's word on one episode. A later one of the same reviewer replaces an earlier one when they are read."""
+    """One reviewer's word on one episode. What a later one of the same reviewer says again replaces the earlier."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,11 +26,19 @@ class Label(BaseModel):
     at: str = Field(default_factory=now)
     """UTC, ISO 8601."""
     reviewer: str = Field(min_length=1, max_length=100)
-    verdict: Literal["agree", "disagree", "unsure"]
-    """Whether the outcome and what the detectors say of this episode are right."""
+    verdict: Literal["agree", "disagree", "unsure"] | None = None
+    """Whether the outcome and what the detectors say of this episode are right; None where nobody said."""
     favours: Favours | None = None
     """Which tool the stated reasoning favours, read without looking at the choice; None where nobody said."""
     note: str = Field(default="", max_length=4000)
+    blind: bool = False
+    """Whether the reasoning was read without choice, outcome and arm beside it."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Label":
+        if not (self.verdict or self.favours or self.note):
+            raise ValueError("a label says whether the episode is read rightly, what its reasoning favours, or a note")
+        return self
 
 
 def add(folder: Path, label: Label) -> None:
@@ -63,10 +71,14 @@ def read(folder: Path) -> tuple[list[Label], int]:
 
 
 def latest(labels: Iterable[Label]) -> dict[str, dict[str, Label]]:
-    """Trial → reviewer → that reviewer's last word."""
+    """Trial → reviewer → that reviewer's last word on every question."""
     found: dict[str, dict[str, Label]] = {}
     for label in labels:
-        found.setdefault(label.trial, {})[label.reviewer] = label
+        mine = found.setdefault(label.trial, {})
+        said = {name: value for name, value in label.model_dump().items() if value not in (None, "")}
+        if not label.favours:
+            said.pop("blind")  # it belongs to what the reasoning favours
+        mine[label.reviewer] = mine.get(label.reviewer, label).model_copy(update=said)
     return found
 
 
@@ -89,6 +101,7 @@ def gold(labels: Iterable[Label], episodes: Iterable[Episode]) -> Iterator[Mappi
                     "reasoning": episode.reasoning,
                     "favours": label.favours,
                     "reviewer": reviewer,
+                    "blind": label.blind,
                     "note": label.note,
                 }
 

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -71,3 +71,22 @@ def findings(index: Index) -> dict[str, Finding]:
     """What was found at the last analysis, by the name its evidence has in the index."""
     kept = json.loads(index.remembered("findings") or "[]")
     return {f"finding-{place}": Finding.model_validate(each) for place, each in enumerate(kept)}
+
+
+def headlines(found: Mapping[str, Finding]) -> dict[str, Finding]:
+    """What is shown unasked: the answer for each model and cue, and whatever claims something over all scenarios."""
+    return {
+        name: each
+        for name, each in found.items()
+        if each.scope == "all"
+        and (each.verdict in ("positive", "negative", "failed") or each.detector == "oversight_shift")
+    }
+
+
+def pointing(flags: Iterable[str], found: Mapping[str, Finding]) -> list[str]:
+    """What the detectors say of one episode: by itself, or as evidence of a finding that claims something."""
+    flags = list(flags)
+    claims = [found[flag] for flag in flags if flag in found and found[flag].verdict in ("positive", "negative")]
+    return [f"{flag} in this episode" for flag in flags if flag in SINGLE] + [
+        f"evidence of {each.detector}, {each.verdict}, {each.contrast} ({each.scope})" for each in claims
+    ]

@@ -36,8 +36,8 @@ from sandbox import label
 from sandbox.episode import Episode
 from sandbox.label import Label
 from sandbox.record import NAME, Record
-from sandbox.view.analysis import Analyst, findings
-from sandbox.view.index import FIELDS, Filter, Index, Row, terms
+from sandbox.view.analysis import Analyst, findings, headlines, pointing
+from sandbox.view.index import FIELDS, Filter, Index, terms
 from tools.problem import Problem
 
 HERE = Path(__file__).parent
@@ -192,6 +192,7 @@ class Shelf:
     runs: Callable[[], Mapping[str, Record]]
     cache: Path
     _indexes: dict[str, tuple[str, Index]] = field(default_factory=dict)
+    _reading: set[Path] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def index(self, name: str) -> Index:
@@ -210,15 +211,22 @@ class Shelf:
     def catch_up(self, name: str) -> tuple[Index, bool]:
         """The run's index, and whether it holds all that is on record."""
         index = self.index(name)
-        if index.catch_up(AT_ONCE):
+        if index.path not in self._reading and index.catch_up(AT_ONCE):
             return index, True
-        threading.Thread(target=self._rest, args=(index,), name=f"index of {name}", daemon=True).start()
+        with self._lock:
+            if index.path not in self._reading:
+                self._reading.add(index.path)
+                threading.Thread(target=self._rest, args=(index,), name=f"index of {name}", daemon=True).start()
         return index, False
 
     def _rest(self, index: Index) -> None:
-        with suppress(OSError):  # a run that was removed meanwhile
-            while index.read[0] < index.read[1] and not index.catch_up(CHUNK):
-                time.sleep(0.02)  # lets requests have their turn
+        try:
+            with suppress(OSError):  # a run that was removed meanwhile
+                while not index.catch_up(CHUNK):
+                    time.sleep(0.01)  # lets requests have their turn
+        finally:
+            with self._lock:
+                self._reading.discard(index.path)
 
 
 def in_folder(folder: Path) -> dict[str, Record]:
@@ -268,9 +276,9 @@ class Viewer:
             size = sum(path.stat().st_size for path in (record.folder / "episodes").glob("*.jsonl"))
             row: dict[str, Any] = {"name": name, "size": size, "finished": None}  # Any: cells of a table
             with suppress(Problem):  # a run that cannot be read is listed by its name
-                index, whole = self.shelf.catch_up(name) if size < AT_ONCE else (None, False)
                 row |= {"plan": record.plan, "planned": planned(record), "begun": record.manifest.get("begun")}
-                if index and whole:
+                index = self.shelf.index(name)
+                if size - index.read[0] < AT_ONCE and index.catch_up(AT_ONCE):
                     row |= {"finished": index.finished(), "outcomes": index.outcomes()}
             rows.append(row)
         return _page("runs.html", rows=rows, going=any(_going(row) for row in rows))
@@ -309,7 +317,7 @@ class Viewer:
             analysing=analysing,
             analysed=index.remembered("analysed") == index.record.fingerprint,
             problem=index.remembered("problem"),
-            findings={key: each for key, each in found.items() if _headline(each)},
+            findings=headlines(found),
             flags=index.flags(),
             flagged=index.flags_of([row.id for row in rows]),
             labels=_labels(index.record),
@@ -342,17 +350,20 @@ class Viewer:
         row = next((each for each in attempts if str(each.attempt) == chosen), attempts[-1])
         before, after = index.beside(self.wanted(request.query_params, index), row.n)
         found = findings(index)
+        episode = index.episodes([row.n])[0]
+        blind = bool(request.query_params.get("blind"))
         return _page(
-            "episode.html",
+            "blind.html" if blind else "episode.html",
             name=name,
             row=row,
             attempts=attempts,
-            episode=index.episodes([row.n])[0],
+            episode=episode,
+            deliberation=_deliberation(episode),
             before=before,
             after=after,
             query=request.query_params,
             link=_linker(request.query_params),
-            pointing=[(flag, found.get(flag)) for flag in index.flags_of([id]).get(id, [])],
+            pointing=pointing(index.flags_of([id]).get(id, []), found),
             labels=_labels(index.record).get(id, {}),
             reviewer=self.reviewer,
             words=[term.rstrip("*") for term in terms(request.query_params.get("words", ""))],
@@ -366,7 +377,9 @@ class Viewer:
             raise HTTPException(404, f"no match '{match[:40]}' in this run")
         arms = [row.arm for row in rows]
         episodes = dict(zip(arms, index.episodes([row.n for row in rows]), strict=True))
-        baseline = next((each.opened.cue.baseline for each in episodes.values() if each.opened and each.opened.cue), arms[0])
+        baseline = next(
+            (each.opened.cue.baseline for each in episodes.values() if each.opened and each.opened.cue), arms[0]
+        )
         treated = [arm for arm in arms if arm not in (baseline, "aa")]
         left = request.query_params.get("left", baseline)
         right = request.query_params.get("right", treated[0] if treated else arms[-1])
@@ -404,11 +417,13 @@ class Viewer:
         index = self.shelf.index(name)
         if not index.trial(id):
             raise HTTPException(404, f"no episode '{id[:40]}' in this run")
-        known = {key: value for key, value in fields.items() if key in ("verdict", "favours", "note", "reviewer") and value}
+        known = {key: value for key, value in fields.items() if key in Label.model_fields and value}
+        known.pop("at", None)
         try:
             said = Label.model_validate({"reviewer": self.reviewer, **known, "trial": id})
         except ValidationError as error:
-            raise HTTPException(400, f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
+            first = error.errors()[0]
+            raise HTTPException(400, ": ".join([*map(str, first["loc"]), first["msg"]])) from error
         label.add(index.record.folder, said)
 
 
@@ -444,18 +459,32 @@ def _latest(folder: Path, stamp: tuple[int, int] | None) -> dict[str, dict[str, 
     return label.latest(label.read(folder)[0])
 
 
-def _headline(finding: Any) -> bool:
-    """What has something to show: a claim over all scenarios, or the answer itself."""
-    return finding.scope == "all" and (
-        finding.verdict in ("positive", "negative", "failed") or finding.detector == "oversight_shift"
-    )
+KEPT = ("words", "flag", "label", "blind", *FIELDS)
+"""What of a page's query goes along to the next page."""
+
+
+def _deliberation(episode: Episode) -> list[str]:
+    """Reasoning up to the turn in which the choice was made: what comes later tells it."""
+    last = next((call.turn for call in reversed(episode.called) if call.side and not call.error), None)
+    return [said.reasoning for said in episode.said if said.reasoning and (last is None or said.turn <= last)]
+
+
+KEPT = ("words", "flag", "label", "blind", *FIELDS)
+"""What of a page's query goes along to the next page."""
+
+
+def _pointing(flags: Iterable[str], found: Mapping[str, Finding]) -> list[str]:
+    """What the detectors say of one episode: by itself, or as evidence of a finding that claims something."""
+    said = [f"{flag} in this episode" for flag in flags if flag in SINGLE]
+    claims = [found[flag] for flag in flags if flag in found and found[flag].verdict in ("positive", "negative")]
+    return said + [f"evidence of {each.detector}, {each.verdict}, {each.contrast} ({each.scope})" for each in claims]
 
 
 def _linker(query: QueryParams) -> Callable[..., str]:
     """The page's own query with some of it changed; empty values leave it."""
 
     def link(**changes: object) -> str:
-        kept = {name: value for name, value in query.items() if name not in changes and name in ("words", "flag", "label", *FIELDS)}
+        kept = {name: value for name, value in query.items() if name not in changes and name in KEPT}
         changed = {name: str(value) for name, value in changes.items() if value not in (None, "")}
         return f"?{urlencode(kept | changed)}" if kept | changed else ""
 
@@ -468,7 +497,7 @@ def _page(template: str, status: int = 200, **values: Any) -> HTMLResponse:  # A
 
 def _failed(request: Request, error: Exception) -> Response:
     status, said = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, str(error))
-    return _page("failed.html", status, status=status, said=said)
+    return _page("failed.html", status, said=said)
 
 
 def viewer(runs: Callable[[], Mapping[str, Record]], analyst: Analyst, cache: Path, reviewer: str) -> Starlette:
@@ -494,7 +523,9 @@ def serve(app: Starlette, host: str, port: int, ready: Callable[[str], None]) ->
         try:
             listening.bind((host, port))
         except OSError as error:
-            raise Problem(f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port") from error
+            raise Problem(
+                f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port"
+            ) from error
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listening.getsockname()[1]}/")
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))

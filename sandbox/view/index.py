@@ -186,7 +186,7 @@ class Index:
             self._lock.release()
 
     def _take_in(self, db: sqlite3.Connection, budget: int) -> bool:
-        done = dict((name, (upto, lines)) for name, upto, lines in db.execute("SELECT * FROM segments"))
+        done = {name: (upto, lines) for name, upto, lines in db.execute("SELECT * FROM segments")}
         for path in sorted((self.record.folder / "episodes").glob("*.jsonl")):
             upto, lines = done.get(path.name, (0, 0))
             if path.stat().st_size <= upto:
@@ -282,7 +282,9 @@ class Index:
         found = []
         with self.open() as db:
             for sign, order in ((">", "ASC"), ("<", "DESC")):
-                query = f"SELECT {ROW} FROM episodes WHERE {where} AND {column} {sign} ? ORDER BY {column} {order} LIMIT 1"  # noqa: S608 – see Filter.where
+                query = (
+                    f"SELECT {ROW} FROM episodes WHERE {where} AND {column} {sign} ? ORDER BY {column} {order} LIMIT 1"  # noqa: S608 – see Filter.where
+                )
                 row = db.execute(query, [*values, n]).fetchone()
                 found.append(Row(*row) if row else None)
         return found[0], found[1]
