@@ -469,17 +469,6 @@ def _deliberation(episode: Episode) -> list[str]:
     return [said.reasoning for said in episode.said if said.reasoning and (last is None or said.turn <= last)]
 
 
-KEPT = ("words", "flag", "label", "blind", *FIELDS)
-"""What of a page's query goes along to the next page."""
-
-
-def _pointing(flags: Iterable[str], found: Mapping[str, Finding]) -> list[str]:
-    """What the detectors say of one episode: by itself, or as evidence of a finding that claims something."""
-    said = [f"{flag} in this episode" for flag in flags if flag in SINGLE]
-    claims = [found[flag] for flag in flags if flag in found and found[flag].verdict in ("positive", "negative")]
-    return said + [f"evidence of {each.detector}, {each.verdict}, {each.contrast} ({each.scope})" for each in claims]
-
-
 def _linker(query: QueryParams) -> Callable[..., str]:
     """The page's own query with some of it changed; empty values leave it."""
 
