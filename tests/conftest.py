@@ -1,6 +1,7 @@
 """Real things for tests: the engine, an HTTP server with a scripted model behind it, and the reference data."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,9 +11,13 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import docker
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
@@ -100,3 +105,19 @@ def _until_alive(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
         except OSError:
             time.sleep(0.5)
     raise RuntimeError(f"the proxy did not start:\n{log.read_text()[-3000:]}")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """A real Chromium, Debian's own. Nothing in it calls home."""
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("no chromium on this machine: run `./sandbox/setup tests`")
+    quiet = ("background-networking", "component-update", "sync", "quic", "gpu")
+    switches = ["--no-sandbox", "--no-first-run", *(f"--disable-{each}" for each in quiet)]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=switches)
+        yield started
+        started.close()
