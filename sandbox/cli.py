@@ -385,12 +385,12 @@ def compare(
     pairs = models(one, two, model or ())
     found = []
     for names in pairs:
-        halves = [
+        one_half, other_half = (
             Half(f"{run}: {name}", table, name, record.manifest.get("words") or {})
             for run, name, table, record in zip((first, second), names, tables, records, strict=True)
-        ]
+        )
         with working(f"comparing {names[0]} and {names[1]}", quiet or as_json):
-            found.append(compare_in(*halves, settings, any_words))
+            found.append(compare_in(one_half, other_half, settings, any_words))
     if as_json:
         print(json.dumps([each.model_dump(mode="json") for each in found]))
     else:

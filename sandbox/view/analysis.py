@@ -10,8 +10,13 @@ import polars as pl
 
 from detectors import report_mismatch, reversal
 from detectors.finding import Finding
+from detectors.report.sidebyside import SideBySide, side_by_side, style
+from sandbox.episode import Episode
+from sandbox.label import Label
 from sandbox.record import Record
 from sandbox.view.index import Index
+
+__all__ = ["Analyst", "beside", "findings", "headlines", "pointing", "style"]
 
 Analyse = Callable[[Record], tuple[pl.DataFrame, list[Finding]]]
 """A run → its readings and findings."""
@@ -90,3 +95,16 @@ def pointing(flags: Iterable[str], found: Mapping[str, Finding]) -> list[str]:
     return [f"{flag} in this episode" for flag in flags if flag in SINGLE] + [
         f"evidence of {each.detector}, {each.verdict}, {each.contrast} ({each.scope})" for each in claims
     ]
+
+
+def beside(left: Episode, right: Episode, run: str, labels: Mapping[str, Mapping[str, Label]]) -> SideBySide:
+    """Two arms as two columns, with what reviewers said of each."""
+    said = {
+        trial: [
+            (each.reviewer, each.verdict or "no verdict", ", ".join(filter(None, (each.favours, each.note))))
+            for each in mine.values()
+        ]
+        for trial, mine in labels.items()
+        if trial in (left.trial.id, right.trial.id)
+    }
+    return side_by_side(left, right, run, said)

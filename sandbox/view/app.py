@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from pydantic import ValidationError
 from starlette.applications import Starlette
@@ -36,7 +36,7 @@ from sandbox import label
 from sandbox.episode import Episode
 from sandbox.label import Label
 from sandbox.record import NAME, Record
-from sandbox.view.analysis import Analyst, findings, headlines, pointing
+from sandbox.view.analysis import Analyst, beside, findings, headlines, pointing, style
 from sandbox.view.index import FIELDS, Filter, Index, terms
 from tools.problem import Problem
 
@@ -164,7 +164,7 @@ def snippet(episode: Episode, words: str) -> Markup:
 @lru_cache(maxsize=1)
 def _pages() -> Environment:
     pages = Environment(
-        loader=PackageLoader("sandbox.view", "pages"),
+        loader=ChoiceLoader([PackageLoader("sandbox.view", "pages"), PackageLoader("detectors.report", ".")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -263,6 +263,7 @@ class Viewer:
                 Route("/run/{name}/episode/{id}", self.episode),
                 Route("/run/{name}/episode/{id}/label", self.label, methods=["POST"]),
                 Route("/run/{name}/match/{match}", self.match),
+                Route("/static/sidebyside.css", self.columns),
                 Mount("/static", StaticFiles(directory=HERE / "static")),
             ],
             exception_handlers={HTTPException: _failed, Problem: _failed},
@@ -324,6 +325,9 @@ class Viewer:
             unreadable=index.unreadable,
         )
 
+    def columns(self, request: Request) -> Response:
+        return Response(style(), media_type="text/css")
+
     def wanted(self, query: QueryParams, index: Index) -> Filter:
         """The filter in a page's address. What it does not know it leaves out."""
         labels = _labels(index.record)
@@ -342,10 +346,12 @@ class Viewer:
 
     def episode(self, request: Request) -> Response:
         name, id = request.path_params["name"], request.path_params["id"]
-        index, _ = self.shelf.catch_up(name)
+        index, whole = self.shelf.catch_up(name)
         attempts = index.trial(id)
         if not attempts:
-            raise HTTPException(404, f"no episode '{id[:40]}' in this run")
+            raise HTTPException(
+                404, f"no episode '{id[:40]}' in {'this run' if whole else 'what was read of this run so far'}"
+            )
         chosen = request.query_params.get("attempt")
         row = next((each for each in attempts if str(each.attempt) == chosen), attempts[-1])
         before, after = index.beside(self.wanted(request.query_params, index), row.n)
@@ -389,15 +395,17 @@ class Viewer:
             name=name,
             match=match,
             rows=rows,
-            shown=[(arm, episodes[arm]) for arm in (left, right) if arm in episodes],
+            pair=beside(episodes[left], episodes[right], name, _labels(index.record))
+            if {left, right} <= set(arms)
+            else None,
             left=left,
             right=right,
             arms=arms,
             before=before,
             after=after,
             query=request.query_params,
+            kept=KEPT,
             link=_linker(request.query_params),
-            words=[],
         )
 
     async def label(self, request: Request) -> Response:

@@ -27,6 +27,10 @@ document.addEventListener("keydown", (event) => {
   if (keys[event.key]) { event.preventDefault(); keys[event.key](); }
 });
 
+const changed = (field) => field.tagName === "SELECT"
+  ? [...field.options].some((option) => option.selected !== (option.defaultSelected || option === field.options[0] && ![...field.options].some((each) => each.defaultSelected)))
+  : field.value !== field.defaultValue && field.tagName === "INPUT";
+
 // A run that is going is asked for again every two seconds; what changed is put in the place of what was there.
 // Parsed, not run: a document made by DOMParser executes nothing.
 async function refresh() {
@@ -37,6 +41,8 @@ async function refresh() {
         const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
         for (const part of document.querySelectorAll("[data-live]")) {
           const other = fresh.getElementById(part.id);
+          // A filter that somebody is setting is left alone.
+          if (part.matches("form") && (part.contains(document.activeElement) || [...part.elements].some(changed))) continue;
           if (!other || part.innerHTML === other.innerHTML && part.outerHTML === other.outerHTML) continue;
           const focused = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
           part.replaceWith(other);

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from starlette.applications import Starlette
 
 from detectors.detect import detect
@@ -20,6 +20,8 @@ from sandbox.plan import Model
 from sandbox.record import Record
 from sandbox.view.analysis import Analyst
 from sandbox.view.app import viewer
+
+expect.set_options(timeout=60_000)
 
 HOSTILE = (
     "<script>window.owned = 1; document.title = 'owned'</script><img src=x onerror=\"window.owned=1\">"
@@ -84,23 +86,10 @@ def site(app: Starlette, record: Record) -> Iterator[Site]:
         thread.join()
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no chromium or google-chrome on PATH")
-    switches = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    switches += ["--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=switches)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(chromium: Browser, site: Site) -> Iterator[Page]:
+def page(browser: Browser, site: Site) -> Iterator[Page]:
     """A page that tells at the end what went wrong in it, and whether it asked for anything elsewhere."""
-    context = chromium.new_context()
+    context = browser.new_context()
     context.set_default_timeout(60_000)
     opened = context.new_page()
     wrong: list[str] = []

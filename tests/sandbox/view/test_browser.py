@@ -30,7 +30,7 @@ def test_from_the_list_to_an_episode_and_its_match_by_keys_alone(page: Page, sit
     page.keyboard.press("ArrowLeft")
     expect(page).to_have_url(first)
     page.keyboard.press("m")
-    expect(page.locator("section")).to_have_count(2)
+    expect(page.locator(".armname")).to_have_count(2)
     there = page.url
     page.keyboard.press("ArrowRight")
     expect(page).not_to_have_url(there)
@@ -57,6 +57,7 @@ def test_an_episode_that_comes_in_shows_by_itself(page: Page, site: Site) -> Non
     more = plan.model_copy(update={"epochs": plan.epochs + 1})
     (site.record.folder / "plan.json").write_text(more.model_dump_json())
     page.goto(f"{site.url}/run/mine/")
+    expect(page.locator("#status")).not_to_contain_text("Being read")
     first = page.locator("a.open").first
     before = first.get_attribute("href")
     counted = page.locator("#status").inner_text()
