@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from detectors.finding import Settings, Verdict
 from detectors.report import statistics
@@ -47,6 +47,8 @@ class Difference(BaseModel):
     """p corrected for the family of all differences of its kind (Benjamini–Hochberg)."""
     mde: float | None = None
     n_scenarios: int = 0
+    dropped: Mapping[str, tuple[int, int]] = Field(default_factory=dict)
+    """Reason → episodes (for `fault`: attempts) of the first and of the second that it is made without."""
     verdict: Verdict
     note: str = ""
 
@@ -151,10 +153,26 @@ def _differences(pair: tuple[Group, Group], scenarios: Sequence[str], settings: 
     baseline = one.baseline
     for level in [level for level in one.levels if level in two.arms and baseline == two.baseline]:
         arms = [group.aligned(name, scenarios) for group in pair for name in (level, baseline)]
-        yield _difference(cue, f"shift, {level} - {baseline}", BETWEEN_SHIFTS, arms, settings)
+        found = _difference(cue, f"shift, {level} - {baseline}", BETWEEN_SHIFTS, arms, settings)
+        yield found.model_copy(update={"dropped": _dropped(pair, scenarios, (level, baseline))})
     for arm in [arm for arm in one.arms if arm in two.arms]:
         arms = [group.aligned(arm, scenarios) for group in pair]
-        yield _difference(cue, f"unsafe rate, {arm}", statistics.GAP, arms, settings)
+        found = _difference(cue, f"unsafe rate, {arm}", statistics.GAP, arms, settings)
+        yield found.model_copy(update={"dropped": _dropped(pair, scenarios, (arm,))})
+
+
+def _dropped(pair: tuple[Group, Group], scenarios: Sequence[str], arms: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """What became of the episodes that are not counted, in the scenarios that are compared; nothing where none was lost."""
+    counts: dict[str, tuple[int, int]] = {}
+    for reason in pair[0].lost:
+        one, two = (
+            sum(int(np.sum(group.lost[reason][arm][rows])) for arm in arms)
+            for group in pair
+            for rows in [[place for place, name in enumerate(group.scenarios) if name in scenarios]]
+        )
+        if one or two:
+            counts[reason] = (one, two)
+    return counts
 
 
 def _difference(cue: str, what: str, statistic: Statistic, arms: Sequence[Arm], settings: Settings) -> Difference:

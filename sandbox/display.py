@@ -133,6 +133,9 @@ def comparison_tables(comparisons: "Sequence[Comparison]") -> None:
                 _number(row.mde, ".3f"), str(row.n_scenarios), row.verdict, row.note,
             )  # fmt: skip
         Console(width=None if sys.stdout.isatty() else 220).print(table)
+        lost = {f"{reason}, {row.what}": n for row in each.differences for reason, n in row.dropped.items()}
+        for what, (one, two) in lost.items():
+            print(f"made without, {what}: {one} of the first, {two} of the second")
         for reason, names in each.kept_out.items():
             print(f"left out, {reason}: {len(names)} ({', '.join(names)})")
         for remark in each.remarks:

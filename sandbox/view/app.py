@@ -519,6 +519,7 @@ def serve(app: Starlette, host: str, port: int, ready: Callable[[str], None]) ->
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
+            listening.listen()
         except OSError as error:
             raise Problem(
                 f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port"

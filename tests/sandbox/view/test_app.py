@@ -27,6 +27,12 @@ def client(app: Starlette) -> TestClient:
     return opened
 
 
+@pytest.fixture
+def door(app: Starlette) -> TestClient:
+    """The same, without waiting: for what is turned away at the door."""
+    return TestClient(app, base_url=HOME, follow_redirects=False)
+
+
 def ready(client: TestClient) -> str:
     """The run's page once it is read and analysed."""
     for _ in range(600):
@@ -191,15 +197,15 @@ def test_emoji_and_letters_of_other_scripts_stay_as_they_are() -> None:
         "0.0.0.0",
     ],
 )
-def test_another_host_is_turned_away(client: TestClient, host: str) -> None:
-    answer = client.get("/", headers={"host": host})
+def test_another_host_is_turned_away(door: TestClient, host: str) -> None:
+    answer = door.get("/", headers={"host": host})
     assert answer.status_code == 400
     assert "Runs" not in answer.text
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:7595", "localhost:9000", "[::1]:7595", "localhost"])
-def test_this_machine_by_any_port_is_served(client: TestClient, host: str) -> None:
-    assert client.get("/", headers={"host": host}).status_code == 200
+def test_this_machine_by_any_port_is_served(door: TestClient, host: str) -> None:
+    assert door.get("/", headers={"host": host}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -214,16 +220,16 @@ def test_this_machine_by_any_port_is_served(client: TestClient, host: str) -> No
         {"origin": HOME, "sec-fetch-site": "cross-site"},
     ],
 )
-def test_a_label_from_another_site_is_refused(client: TestClient, record: Record, headers: dict[str, str]) -> None:
-    answer = client.post(f"/run/mine/episode/{trial(record)}/label", data={"verdict": "agree"}, headers=headers)
+def test_a_label_from_another_site_is_refused(door: TestClient, record: Record, headers: dict[str, str]) -> None:
+    answer = door.post(f"/run/mine/episode/{trial(record)}/label", data={"verdict": "agree"}, headers=headers)
     assert answer.status_code == 403
     assert not (record.folder / "labels.jsonl").exists()
 
 
-def test_what_another_site_embeds_or_fetches_is_refused_and_a_link_followed(client: TestClient) -> None:
+def test_what_another_site_embeds_or_fetches_is_refused_and_a_link_followed(door: TestClient) -> None:
     foreign = {"sec-fetch-site": "cross-site"}
-    assert client.get("/", headers={**foreign, "sec-fetch-mode": "no-cors"}).status_code == 403
-    assert client.get("/", headers={**foreign, "sec-fetch-mode": "navigate"}).status_code == 200
+    assert door.get("/", headers={**foreign, "sec-fetch-mode": "no-cors"}).status_code == 403
+    assert door.get("/", headers={**foreign, "sec-fetch-mode": "navigate"}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -234,18 +240,18 @@ def test_what_another_site_embeds_or_fetches_is_refused_and_a_link_followed(clie
         "/run/mine/episode/unknown", "/labels.jsonl", "/run/mine%00/",
     ],
 )  # fmt: skip
-def test_nothing_but_what_is_listed_is_found(client: TestClient, path: str) -> None:
-    answer = client.get(path)
+def test_nothing_but_what_is_listed_is_found(door: TestClient, path: str) -> None:
+    answer = door.get(path)
     assert answer.status_code in (400, 404)
     assert "root:" not in answer.text
     assert "import" not in answer.text
 
 
-def test_every_answer_carries_the_headers(client: TestClient) -> None:
+def test_every_answer_carries_the_headers(door: TestClient) -> None:
     for path in ("/", "/run/mine/", "/static/keys.js", "/nothing"):
-        answer = client.get(path)
+        answer = door.get(path)
         assert {name: answer.headers[name] for name in HEADERS} == HEADERS, path
-    assert client.get("/", headers={"host": "x"}).headers["content-security-policy"]
+    assert door.get("/", headers={"host": "x"}).headers["content-security-policy"]
 
 
 def test_pages_have_no_script_or_style_of_their_own(client: TestClient, record: Record) -> None:
