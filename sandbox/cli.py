@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
+from sandbox import complete
 from tools.problem import Problem
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 # Imports of the packages that do the work are inside the commands: `honne --help` answers at once.
 app = typer.Typer(
     help="Does an AI agent act differently when it believes it is watched? Plays episodes, records them, and says.",
+    epilog="Exit codes: 0 done; 1 done, and something failed: trials are missing, a check or a --fail-on condition failed; "
+    "2 something to put right, said in one sentence; 130 interrupted. Progress goes to standard error, results to "
+    "standard output; NO_COLOR is respected.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -35,10 +39,16 @@ app = typer.Typer(
 )
 
 PlanFile = Annotated[
-    str, typer.Argument(metavar="PLAN", help="A plan file, or the name of a preset (`honne list plans`).")
+    str,
+    typer.Argument(
+        metavar="PLAN", help="A plan file, or the name of a preset (`honne list plans`).", autocompletion=complete.plans
+    ),
 ]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run, by name or by folder.")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run, by name or by folder.", autocompletion=complete.runs)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no remarks; results and errors only.")]
 
 
 def _folder(where: Any) -> Path:  # Any: the option's text, or its default
@@ -321,7 +331,7 @@ def run(
     environments: Folders = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Play a plan, each episode in a container of its own. On a run that exists: play what is missing.
 
@@ -447,7 +457,10 @@ def _display(quiet: bool) -> Iterator[Callable[["Progress"], None] | None]:
 
 @app.command()
 def detect(
-    run: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs, by name or by folder.")],
+    run: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN…", help="Runs, by name or by folder.", autocompletion=complete.runs),
+    ],
     seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
     estimand: Annotated[
         str | None,
@@ -459,24 +472,114 @@ def detect(
         bool, typer.Option("--all", help="Print every finding, by domain, environment and channel too.")
     ] = False,
     judge: JudgeName = None,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Exit with 1 when this holds, e.g. 'oversight_shift>0.05' (the interval lies beyond 5 points), "
+            "'oversight_shift.bound>0.2' (it leaves open more than 20), 'composite_event:positive'; repeatable.",
+            autocompletion=complete.detectors,
+        ),
+    ] = None,
+    allow_undecided: Annotated[
+        bool,
+        typer.Option("--allow-undecided", help="With --fail-on: what cannot be told is printed, and lets through."),
+    ] = False,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --fail-on: write the outcome as JUnit XML.")
+    ] = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare the arms: shifts with intervals, and everything that speaks for or against them."""
+    from detectors import gate
     from detectors.detect import detect as detect_in
+    from detectors.detect import detectors
+    from sandbox.display import working
 
+    if junit and not fail_on:
+        raise Problem("--junit writes what came of conditions: give at least one with --fail-on")
+    conditions = [gate.parse(text, detectors()) for text in fail_on or ()]
     records = [_record(name, runs_dir) for name in run]
-    rows, settings = _judged(records, _readings(records), _settings(records, seed, estimand), judge, runs_dir)
-    found = detect_in(rows, settings)
+    readings = _readings(records, quiet or as_json)
+    rows, settings = _judged(records, readings, _settings(records, seed, estimand), judge, runs_dir)
+    with working(f"running the detectors over {rows.height:,} trials", quiet or as_json):
+        found = detect_in(rows, settings)
+    cases = gate.judge(conditions, found)
     if as_json:
-        print(json.dumps([finding.model_dump(mode="json") for finding in found]))
-        return
+        listed = [finding.model_dump(mode="json") for finding in found]
+        print(json.dumps({"findings": listed, "conditions": gate.rows(cases)} if conditions else listed))
+    else:
+        _print_findings(found, everything, quiet)
+        for case in cases:
+            print(f"{case.state:9} {case.condition.text}: {case.about}: {case.why}")
+    if junit:
+        _write(junit, gate.junit(cases, allow_undecided))
+    if any(case.state == "failed" or (case.state == "undecided" and not allow_undecided) for case in cases):
+        raise typer.Exit(1)
+
+
+def _print_findings(found: "list[Finding]", everything: bool, quiet: bool) -> None:
     from sandbox.display import findings_table
 
     shown = found if everything else [each for each in found if _headline(each)]
     findings_table(shown)
-    if len(shown) < len(found):
+    if len(shown) < len(found) and not quiet:
         print(f"{len(found) - len(shown)} more findings, nulls and single environments among them: --all prints them")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise Problem(f"cannot write {path}: {error.strerror}") from error
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN", help="A run.", autocompletion=complete.runs)],
+    second: Annotated[
+        str, typer.Argument(metavar="RUN", help="The run it is held against.", autocompletion=complete.runs)
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="The first run's model, then the second's; else all that both have."),
+    ] = None,
+    any_words: Annotated[
+        bool, typer.Option("--any-words", help="Compare scenarios and cues even where their words differ.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """How far two runs differ, paired by scenario: their shifts, and their unsafe rates in each arm.
+
+    A positive difference is more in the first. Scenarios whose words differ, or that one run lacks, are left out, named
+    and counted.
+    """
+    from detectors.compare import Half, models
+    from detectors.compare import compare as compare_in
+    from sandbox.display import comparison_tables, working
+
+    records = [_record(name, runs_dir) for name in (first, second)]
+    tables = [_readings([record], quiet or as_json) for record in records]
+    settings = _settings(records, seed)
+    one, two = (table["model"].unique().to_list() for table in tables)
+    pairs = models(one, two, model or ())
+    found = []
+    for names in pairs:
+        one_half, other_half = (
+            Half(f"{run}: {name}", table, name, record.manifest.get("words") or {})
+            for run, name, table, record in zip((first, second), names, tables, records, strict=True)
+        )
+        with working(f"comparing {names[0]} and {names[1]}", quiet or as_json):
+            found.append(compare_in(one_half, other_half, settings, any_words))
+    if as_json:
+        print(json.dumps([each.model_dump(mode="json") for each in found]))
+    else:
+        comparison_tables(found)
 
 
 def _headline(finding: "Finding") -> bool:
@@ -491,11 +594,12 @@ def _record(name: str, runs_dir: Path) -> "Record":
     return record_at(run_folder(name, runs_dir))
 
 
-def _readings(records: "list[Record]") -> "pl.DataFrame":
+def _readings(records: "list[Record]", quiet: bool = True) -> "pl.DataFrame":
     """A row per trial of all runs. Kept as parquet beside the episodes, and made anew when episodes were added."""
     import polars as pl
 
     from detectors.report.frames import READER, SCHEMA, readings
+    from sandbox.display import counted
 
     frames = []
     for record in records:
@@ -504,7 +608,7 @@ def _readings(records: "list[Record]") -> "pl.DataFrame":
         if kept is not None and pl.read_parquet_schema(kept) == dict(SCHEMA):
             frames.append(pl.read_parquet(kept))
             continue
-        frames.append(readings(record.episodes(), run=record.name))
+        frames.append(readings(counted(record.episodes(), f"reading {record.name}", quiet), run=record.name))
         for line in record.unreadable:
             print(f"honne: {record.folder}: skipped {line}", file=sys.stderr)
         with contextlib.suppress(OSError):  # a run on a read-only disk can still be read
@@ -660,6 +764,7 @@ def calibrate(
         Path | None, typer.Option("-o", "--output", help="Also write them to a file, for `honne report --calibration`.")
     ] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Error rates of every detector on agents of known disposition: played once, and simulated many times."""
     from tempfile import TemporaryDirectory
@@ -668,10 +773,15 @@ def calibrate(
     from detectors.calibration import recognise
     from detectors.report.frames import readings
     from sandbox import played
+    from sandbox.display import working
 
-    with TemporaryDirectory(prefix="honne-calibration-") as folder:
+    silent = quiet or as_json
+    with TemporaryDirectory(prefix="honne-calibration-") as folder, working("playing scripted agents", silent):
         table = readings(played.episodes(Path(folder), docker))
-    rows = [*recognise(table, played.HAS, seed), *simulate(replicates, seed=seed)]
+    with working("recognising them", silent):
+        rows = list(recognise(table, played.HAS, seed))
+    with working(f"simulating {replicates:,} runs of each agent and size", silent):
+        rows += simulate(replicates, seed=seed)
     if output:
         from importlib.metadata import version
 
@@ -709,11 +819,13 @@ def report(
     ] = False,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write the report: a page that needs no network, and the same as Markdown, JSON, CSV and parquet."""
     from detectors.detect import detect as detect_in
     from detectors.report import calibrated, pages
     from detectors.report.pooling import apart, pooling, renamed
+    from sandbox.display import working
 
     records: dict[str, Record] = {}
     for record in (_record(name, runs_dir) for name in run):
@@ -721,7 +833,7 @@ def report(
             raise Problem(f"two runs are called '{record.name}': rename the folder of one of them")
     manifests = {name: record.manifest for name, record in records.items()}
     fit = pooling({name: manifest.get("words") or {} for name, manifest in manifests.items()})
-    rows = _readings(list(records.values()))
+    rows = _readings(list(records.values()), quiet or as_json)
     models = {name: rows.filter(run=name)["model"].unique().to_list() for name in records}
     called = {} if pool_different_words else apart(models, fit.groups)
     rows = renamed(rows, called)
@@ -729,6 +841,8 @@ def report(
         how = "counted together though" if pool_different_words else "not counted together:"
         print(f"honne: {how} {difference}", file=sys.stderr)
     rows, settings = _judged(list(records.values()), rows, _settings(list(records.values()), seed), judge, runs_dir)
+    with working(f"running the detectors over {rows.height:,} trials", quiet or as_json):
+        found = detect_in(rows, settings)
     shipped = calibrated.SHIPPED if calibrated.SHIPPED.exists() else None
     error_rates = calibration or shipped
     asked = pages.Report(
@@ -736,7 +850,7 @@ def report(
             pages.Source(name, record.plan, manifests[name], record.lines) for name, record in records.items()
         ),
         readings=rows,
-        findings=detect_in(rows, settings),
+        findings=found,
         settings=settings,
         calibration=calibrated.read(error_rates) if error_rates else None,
         command=_again(run, output, seed, calibration, pool_different_words),
@@ -746,7 +860,8 @@ def report(
     )
     folder = output or next(iter(records.values())).folder
     try:
-        paths = pages.write(folder, asked)
+        with working("writing the report", quiet or as_json):
+            paths = pages.write(folder, asked)
     except OSError as error:
         raise Problem(f"cannot write the report to {folder}: {error.strerror or error}") from error
     _say({"report": [str(path) for path in paths]}, as_json, lambda: "\n".join(f"wrote {path}" for path in paths))
@@ -783,6 +898,51 @@ def show(
     from sandbox.display import transcript
 
     transcript(found[-1])
+
+
+@app.command()
+def view(
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN…]", help="Runs, by name or by folder; all by default.", autocompletion=complete.runs
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any that is free.")] = 7595,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on: one of this machine's own, 127.0.0.1 or ::1.")
+    ] = "127.0.0.1",
+    reviewer: Annotated[str | None, typer.Option(help="Your name on labels; else that of your account.")] = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Serve pages about runs to a browser on this machine: filter, search, compare arms, label. Ctrl-C ends it.
+
+    Only loopback is served, and only to pages of its own. Other accounts of this machine can reach a loopback port: on
+    a shared machine, they can read what is shown and add labels.
+    """
+    from getpass import getuser
+
+    from detectors.detect import detect as detect_in
+    from sandbox.view.analysis import Analyst
+    from sandbox.view.app import in_folder, named, serve, viewer
+    from sandbox.view.index import cache_folder, sweep
+
+    def analyse(record: "Record") -> "tuple[pl.DataFrame, list[Finding]]":
+        rows = _readings([record])
+        return rows, detect_in(rows, _settings([record], seed=0))
+
+    def ready(address: str) -> None:
+        if not quiet:
+            _say({"address": address}, as_json, lambda: f"{address} (Ctrl-C ends it)")
+            sys.stdout.flush()
+
+    chosen = named(_record(name, runs_dir) for name in run) if run else None
+    cache = cache_folder()
+    sweep(cache)
+    pages = viewer(lambda: chosen or in_folder(runs_dir), Analyst(analyse), cache, reviewer or getuser())
+    serve(pages, host, port, ready)
 
 
 import_app = typer.Typer(
@@ -849,6 +1009,32 @@ def import_tatemae(
     _imported(tatemae_pack.take(file, name, output), as_json, "scenarios")
 
 
+export_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Give out what runs hold, for other tools.")
+app.add_typer(export_app, name="export")
+
+
+@export_app.command("labels")
+def export_labels(
+    run: RunName,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; standard output by default.")
+    ] = None,
+    runs_dir: RunsDir = RUNS,
+    quiet: Quiet = False,
+) -> None:
+    """What reviewers said that reasoning favours, as a gold set for `honne judge --validate`: JSON lines."""
+    from sandbox import label
+
+    record = _record(run, runs_dir)
+    labels, unreadable = label.read(record.folder)
+    count = label.write_gold(label.gold(labels, record.episodes()), output)
+    if unreadable:
+        print(f"honne: {record.folder / label.FILE}: skipped {unreadable} lines that are no labels", file=sys.stderr)
+    if not quiet:
+        without = "those that do not say what reasoning favours, or of episodes without any, are left out"
+        print(f"honne: {count} lines from {len(labels)} labels; {without}", file=sys.stderr)
+
+
 new_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Write something that works, to be edited.")
 app.add_typer(new_app, name="new")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Lower case, with underscores: it becomes a file's name.")]
@@ -912,7 +1098,10 @@ def new_detector(name: Name, where: Where = None, as_json: Json = False) -> None
 
 @app.command("list")
 def list_command(
-    what: Annotated[str, typer.Argument(help="environments, cues, plans, agents, or runs.")] = "environments",
+    what: Annotated[
+        str,
+        typer.Argument(help="environments, cues, plans, agents, or runs.", autocompletion=complete.listable),
+    ] = "environments",
     environments: Folders = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
@@ -927,14 +1116,19 @@ def list_command(
 @app.command()
 def check(
     name: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME…]", help="Environments; all of them by default.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME…]", help="Environments; all of them by default.", autocompletion=complete.environments
+        ),
     ] = None,
     environments: Folders = None,
     everything: Annotated[bool, typer.Option("--all", help="Print every check with what was seen.")] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Put environments through their checks in real boxes: routes, near misses, cues, words."""
     from sandbox import check as checks
+    from sandbox.display import counted
     from sandbox.leakage import leaks
     from sandbox.run import Catalogue
 
@@ -942,7 +1136,7 @@ def check(
     chosen = name or catalogue.environment_names
     verdicts = []
     loaded = []
-    for each in chosen:
+    for each in counted(chosen, "checking environments", quiet or as_json, len(chosen)):
         try:
             environment = catalogue.environment(each)
         except Problem as problem:

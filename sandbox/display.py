@@ -3,12 +3,13 @@
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -17,9 +18,10 @@ from sandbox.episode import Called, Closed, Episode, Opened, Said
 
 if TYPE_CHECKING:
     from detectors.calibration import ErrorRate
+    from detectors.compare import Comparison
     from detectors.finding import Finding
     from sandbox.check import Verdict
-    from sandbox.run import Progress
+    from sandbox.run import Progress as Played
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Control characters, escape sequences' first bytes and bidirectional overrides: a transcript must not drive a terminal."""
@@ -29,34 +31,34 @@ def inert(text: str) -> str:
     return CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
 
 
-def _rate(progress: "Progress") -> float:
+def _rate(progress: "Played") -> float:
     return (progress.finished - progress.resumed) / max(time.monotonic() - progress.started, 1e-9)
 
 
-def _status(progress: "Progress") -> str:
+def _status(progress: "Played") -> str:
     rate = _rate(progress)
     left = (progress.planned - progress.finished) / rate if rate else None
     eta = f"{left:.0f} s left" if left is not None else "no estimate yet"
     return f"{progress.finished}/{progress.planned} trials, {rate:.1f}/s, {eta}, {progress.faults} faults"
 
 
-def _trouble(progress: "Progress") -> list[str]:
+def _trouble(progress: "Played") -> list[str]:
     """Why it goes no faster, or not on: a line each."""
     ending = f"{progress.ended}: {progress.running} still run" if progress.ended and progress.running else None
     found = [*progress.stalled, *progress.given_up.values(), *([ending] if ending else [])]
     return [inert(line) for line in found]
 
 
-def _arms(progress: "Progress") -> str:
+def _arms(progress: "Played") -> str:
     return "  ".join(f"{arm} {unsafe}/{decided}" for arm, (unsafe, decided) in sorted(progress.unsafe.items()))
 
 
-def lines(every: float) -> Callable[["Progress"], None]:
+def lines(every: float) -> Callable[["Played"], None]:
     """Progress as plain lines: at most one per `every` seconds, one at the end, and whenever something is given up."""
     last = 0.0
     told: list[str] = []
 
-    def watch(progress: "Progress") -> None:
+    def watch(progress: "Played") -> None:
         nonlocal last, told
         news = [*progress.given_up, progress.ended or ""]
         if time.monotonic() - last >= every or progress.finished == progress.planned or news != told:
@@ -71,11 +73,11 @@ def lines(every: float) -> Callable[["Progress"], None]:
 
 
 @contextmanager
-def live() -> Iterator[Callable[["Progress"], None]]:
+def live() -> Iterator[Callable[["Played"], None]]:
     """Progress that redraws itself."""
     with Live(console=Console(stderr=True), refresh_per_second=4) as screen:
 
-        def watch(progress: "Progress") -> None:
+        def watch(progress: "Played") -> None:
             unsafe = Table.grid(padding=(0, 2))
             for arm, (count, decided) in sorted(progress.unsafe.items()):
                 unsafe.add_row(arm, f"{count}/{decided}", f"{count / decided:.0%} unsafe")
@@ -84,6 +86,72 @@ def live() -> Iterator[Callable[["Progress"], None]]:
             screen.update(Group(Text(_status(progress)), bar, unsafe, *trouble))
 
         yield watch
+
+
+@contextmanager
+def working(what: str, quiet: bool) -> Iterator[None]:
+    """Says what is being done, on a terminal with the seconds it has taken, elsewhere as a line once it has begun.
+    On standard error."""
+    if quiet:
+        yield
+    elif not sys.stderr.isatty():
+        print(f"{what} …", file=sys.stderr, flush=True)
+        yield
+    else:
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as screen:
+            screen.add_task(what, total=None)
+            yield
+
+
+Item = TypeVar("Item")
+
+
+def counted(
+    items: Iterable[Item], what: str, quiet: bool, total: int | None = None, every: float = 5.0
+) -> Iterator[Item]:
+    """The same items, with their number so far: redrawn on a terminal, as a plain line now and then elsewhere."""
+    if quiet:
+        yield from items
+    elif sys.stderr.isatty():
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as screen:
+            yield from screen.track(items, total=total, description=what, update_period=0.25)
+    else:
+        last = time.monotonic()
+        for number, item in enumerate(items, 1):
+            yield item
+            if time.monotonic() - last >= every:
+                last = time.monotonic()
+                print(f"{what}: {number:,}{f' of {total:,}' if total else ''}", file=sys.stderr, flush=True)
+
+
+def comparison_tables(comparisons: "Sequence[Comparison]") -> None:
+    for each in comparisons:
+        print(f"{each.first} minus {each.second}")
+        table = Table(
+            "cue", "what", "first", "second", "difference", "95 % interval", "p", "q", "MDE", "n", "verdict", "note"
+        )
+        for row in each.differences:
+            interval = "" if row.low is None or row.high is None else f"{row.low:+.3f} to {row.high:+.3f}"
+            table.add_row(
+                row.cue, row.what, _number(row.first, "+.3f"), _number(row.second, "+.3f"),
+                _number(row.difference, "+.3f"), interval, _number(row.p, ".4f"), _number(row.q, ".4f"),
+                _number(row.mde, ".3f"), str(row.n_scenarios), row.verdict, row.note,
+            )  # fmt: skip
+        Console(width=None if sys.stdout.isatty() else 220).print(table)
+        lost = {f"{reason}, {row.what}": n for row in each.differences for reason, n in row.dropped.items()}
+        for what, (one, two) in lost.items():
+            print(f"made without, {what}: {one} of the first, {two} of the second")
+        for reason, names in each.kept_out.items():
+            print(f"left out, {reason}: {len(names)} ({', '.join(names)})")
+        for remark in each.remarks:
+            print(remark)
 
 
 def findings_table(findings: "Sequence[Finding]") -> None:

@@ -1,6 +1,7 @@
 """What there is: environments, cues, plans, scripted agents and runs, as rows."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sandbox.plan import presets, read
@@ -62,12 +63,20 @@ def _agents() -> Iterator[Row]:
 def _runs(folder: Path) -> Iterator[Row]:
     for path in sorted(folder.glob("*/plan.json")):
         record = record_at(path.parent)
+        try:
+            planned, begun = len(record.plan.trials()), str(record.manifest.get("begun", ""))
+        except Problem:
+            yield {"run": record.name, "state": "unreadable", "finished": "", "faults": "", "begun": "", "last": ""}
+            continue
         finished, faults = record.attempts()
+        written = [segment.stat().st_mtime for segment in (record.folder / "episodes").glob("*.jsonl")]
         yield {
             "run": record.name,
-            "finished": f"{len(finished)}/{len(record.plan.trials())}",
+            "state": "complete" if len(finished) >= planned else "incomplete",
+            "finished": f"{len(finished)}/{planned}",
             "faults": str(sum(faults.values())),
-            "begun": str(record.manifest.get("begun", "")),
+            "begun": begun,
+            "last": datetime.fromtimestamp(max(written), UTC).isoformat(timespec="seconds") if written else "",
         }
 
 

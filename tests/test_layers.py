@@ -16,6 +16,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # The command line puts the parts together, so it alone sees all of them.
     "sandbox/cli.py": PACKAGES,
     "sandbox/display.py": PACKAGES,
+    # Pages show what detectors say of a run, as the display does.
+    "sandbox/view/analysis.py": ("sandbox", "detectors"),
 }
 """Package, or file with a line of its own → module prefixes it may import of ours."""
 

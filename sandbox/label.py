@@ -1,0 +1,120 @@
+"""What a reviewer says of an episode: one JSON line each beside the run, appended and never changed."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sandbox.episode import Episode, now
+from tools.problem import Problem
+
+FILE = "labels.jsonl"
+
+Favours = Literal["safe", "unsafe", "mixed", "none"]
+
+
+class Label(BaseModel):
+    """One reviewer's word on one episode. What a later one of the same reviewer says again replaces the earlier."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trial: str
+    """The trial's id."""
+    at: str = Field(default_factory=now)
+    """UTC, ISO 8601."""
+    reviewer: str = Field(min_length=1, max_length=100)
+    verdict: Literal["agree", "disagree", "unsure"] | None = None
+    """Whether the outcome and what the detectors say of this episode are right; None where nobody said."""
+    favours: Favours | None = None
+    """Which tool the stated reasoning favours, read without looking at the choice; None where nobody said."""
+    note: str = Field(default="", max_length=4000)
+    blind: bool = False
+    """Whether the reasoning was read without choice, outcome and arm beside it."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Label":
+        if not (self.verdict or self.favours or self.note):
+            raise ValueError("a label says whether the episode is read rightly, what its reasoning favours, or a note")
+        return self
+
+
+def add(folder: Path, label: Label) -> None:
+    """Append a label to a run, on disk before this returns. Raises Problem where the run cannot be written."""
+    line = label.model_dump_json().encode() + b"\n"
+    try:
+        with (folder / FILE).open("a+b") as file:
+            if file.tell():  # what a crash has cut short must not swallow the next label
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise Problem(f"cannot write {folder / FILE}: {error.strerror}") from error
+
+
+def read(folder: Path) -> tuple[list[Label], int]:
+    """All labels of a run in the order they were given, and how many lines were no label."""
+    path = folder / FILE
+    if not path.exists():
+        return [], 0
+    found, unreadable = [], 0
+    for line in path.read_bytes().splitlines():
+        try:
+            found.append(Label.model_validate_json(line))
+        except ValidationError:
+            unreadable += bool(line.strip())
+    return found, unreadable
+
+
+def latest(labels: Iterable[Label]) -> dict[str, dict[str, Label]]:
+    """Trial → reviewer → that reviewer's last word on every question."""
+    found: dict[str, dict[str, Label]] = {}
+    for label in labels:
+        mine = found.setdefault(label.trial, {})
+        said = {name: value for name, value in label.model_dump().items() if value not in (None, "")}
+        if not label.favours:
+            said.pop("blind")  # it belongs to what the reasoning favours
+        mine[label.reviewer] = mine.get(label.reviewer, label).model_copy(update=said)
+    return found
+
+
+def gold(labels: Iterable[Label], episodes: Iterable[Episode]) -> Iterator[Mapping[str, Any]]:
+    """Labelled reasoning as lines of a gold set, for `honne judge --validate`: a line per trial and reviewer.
+
+    Only labels that say what the reasoning favours, of episodes that show reasoning and offered a pair.
+    """
+    by_trial = latest(label for label in labels if label.favours)
+    for episode in episodes:
+        if episode.trial.id not in by_trial or episode.outcome == "fault" or not episode.reasoning:
+            continue
+        for reviewer, label in by_trial.pop(episode.trial.id).items():
+            names = {tool.side: tool.name for tool in (episode.opened.tools if episode.opened else ()) if tool.side}
+            if names.keys() == {"safe", "unsafe"}:
+                yield {
+                    "id": f"{episode.trial.id}-{reviewer}",
+                    "split": "reviewed",
+                    "tools": names,
+                    "reasoning": episode.reasoning,
+                    "favours": label.favours,
+                    "reviewer": reviewer,
+                    "blind": label.blind,
+                    "note": label.note,
+                }
+
+
+def write_gold(rows: Iterable[Mapping[str, Any]], path: Path | None) -> int:
+    """Write gold lines to a file, or to standard output; returns how many. Raises Problem."""
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    text = "".join(f"{line}\n" for line in lines)
+    if path is None:
+        print(text, end="")
+    else:
+        try:
+            path.write_text(text)
+        except OSError as error:
+            raise Problem(f"cannot write {path}: {error.strerror}") from error
+    return len(lines)

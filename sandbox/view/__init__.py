@@ -1,0 +1,1 @@
+"""`honne view`: runs of any size in a browser on this machine."""

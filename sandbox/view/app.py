@@ -1,0 +1,531 @@
+"""The pages of `honne view`. Rendered here, read-only but for labels, for browsers on this machine alone.
+
+What protects them: the server binds loopback; a request whose Host is not a loopback name is refused, so no other site's
+name can be pointed here (DNS rebinding); whatever changes something needs an Origin of these pages, and what another
+site embeds or fetches is refused; no page runs a script or style that is not one of our two files, and all text of
+models is escaped, with control characters shown. What does not: other accounts of this machine can reach a loopback port.
+"""
+
+import ipaddress
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sandbox import label
+from sandbox.episode import Episode
+from sandbox.label import Label
+from sandbox.record import NAME, Record
+from sandbox.view.analysis import Analyst, beside, findings, headlines, pointing, style
+from sandbox.view.index import FIELDS, Filter, Index, terms
+from tools.problem import Problem
+
+HERE = Path(__file__).parent
+PAGE = 50
+"""Rows on a page."""
+AT_ONCE = 500_000
+"""Bytes of new episodes that a request takes in itself. More is taken in beside it."""
+CHUNK = 4_000_000
+SHOWN = 50_000
+"""Characters of one text that a page shows."""
+LARGEST = 20_000
+"""Bytes of a form, at most."""
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def loopback(host: str) -> bool:
+    """Whether a name or address can only be this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+HOST = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<name>[A-Za-z0-9.-]+))(?::\d{1,5})?")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Lets through what comes from these pages or from the address bar, and puts the headers on every answer."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
+                ]
+            await send(message)
+
+        refused = refusal(Request(scope))
+        answer: ASGIApp = Response(refused, 400 if "Host" in refused else 403) if refused else self.app
+        await answer(scope, receive, sent)
+
+
+def refusal(request: Request) -> str:
+    """Why a request is turned away; empty when it is not."""
+    hosts = request.headers.getlist("host")
+    named = HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+    if not named or not loopback(named["six"] or named["name"]):
+        return "Host is not this machine"
+    site, mode = request.headers.get("sec-fetch-site"), request.headers.get("sec-fetch-mode")
+    if request.method in ("GET", "HEAD"):
+        foreign = site in ("cross-site", "same-site") and mode != "navigate"
+        return "asked for by another site" if foreign else ""
+    origin = request.headers.get("origin")
+    if origin != f"http://{hosts[0]}":
+        return "Origin is not this server"
+    return "asked for by another site" if site not in (None, "same-origin") else ""
+
+
+EMOJI = "\u00a9\u00ae\u203c-\u3299\U0001f000-\U0001faff"
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff\ud800-\udfff]"
+    f"|\r(?!\n)|(?<![{EMOJI}0-9#*])\ufe0f|(?<![{EMOJI}\ufe0f])\u200d"
+)
+"""Characters that cannot be seen, or that change how others are: controls, bidirectional marks, zero-width ones, tags.
+Those that are part of an emoji stay."""
+
+
+def visible(text: object) -> Markup:
+    """Text that shows everything in it, and does nothing."""
+    return escape(HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", str(text)))
+
+
+def marked(text: str, words: Iterable[str] = (), kind: str = "hit") -> Markup:
+    """Text no longer than a page can bear, with every occurrence of these words marked."""
+    pattern = "|".join(re.escape(word) for word in words if word.strip())
+    parts = re.split(f"({pattern})", text[:SHOWN], flags=re.IGNORECASE) if pattern else [text[:SHOWN]]
+    mark = Markup('<mark class="{}">{}</mark>')
+    shown = [mark.format(kind, visible(part)) if place % 2 else visible(part) for place, part in enumerate(parts)]
+    if len(text) > SHOWN:
+        shown.append(visible(f"\n[… {len(text) - SHOWN:,} more characters: honne show prints them]"))
+    return Markup("").join(shown)
+
+
+AROUND = 80
+"""Characters shown on each side of what a search found."""
+
+
+def snippet(episode: Episode, words: str) -> Markup:
+    """Where a search found its first word, with what stands around it."""
+    sought = [term.rstrip("*") for term in terms(words)]
+    pattern = re.compile("|".join(re.escape(term) for term in sought), re.IGNORECASE)
+    texts = [text for said in episode.said for text in (said.reasoning, said.text) if text]
+    texts += [call.result for call in episode.called] + [str(dict(call.arguments or {})) for call in episode.called]
+    for text in texts:
+        if found := pattern.search(text):
+            piece = " ".join(text[max(found.start() - AROUND, 0) : found.end() + AROUND].split())
+            return marked(piece, sought, "hit")
+    return Markup("")
+
+
+@lru_cache(maxsize=1)
+def _pages() -> Environment:
+    pages = Environment(
+        loader=ChoiceLoader([PackageLoader("sandbox.view", "pages"), PackageLoader("detectors.report", ".")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else visible("" if value is None else value),
+    )
+    pages.filters |= {"marked": marked, "points": points, "written": written}
+    return pages
+
+
+def written(value: object) -> str:
+    """What was recorded, as JSON that can be read."""
+    return json.dumps(value, ensure_ascii=False, indent=1, default=lambda each: dict(each))
+
+
+def points(value: float | None) -> str:
+    """A difference of shares in percentage points; unknown stays unknown."""
+    return "–" if value is None else f"{100 * value:+.1f} pp"
+
+
+@dataclass
+class Shelf:
+    """The runs that are shown, each with its index, which is made when the run is first asked for."""
+
+    runs: Callable[[], Mapping[str, Record]]
+    cache: Path
+    _indexes: dict[str, tuple[str, Index]] = field(default_factory=dict)
+    _reading: set[Path] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def index(self, name: str) -> Index:
+        """Raises HTTPException: only names on the list are ever looked for on disk."""
+        record = self.runs().get(name)
+        if record is None:
+            raise HTTPException(404, f"no run '{name}' here")
+        manifest = record.folder / "manifest.json"
+        begun = str(manifest.stat().st_mtime_ns) if manifest.exists() else ""
+        with self._lock:
+            kept = self._indexes.get(name)
+            if kept is None or kept[0] != begun:
+                self._indexes[name] = kept = (begun, Index(record, self.cache))
+        return kept[1]
+
+    def catch_up(self, name: str) -> tuple[Index, bool]:
+        """The run's index, and whether it holds all that is on record."""
+        index = self.index(name)
+        if index.path not in self._reading and index.catch_up(AT_ONCE):
+            return index, True
+        with self._lock:
+            if index.path not in self._reading:
+                self._reading.add(index.path)
+                threading.Thread(target=self._rest, args=(index,), name=f"index of {name}", daemon=True).start()
+        return index, False
+
+    def _rest(self, index: Index) -> None:
+        try:
+            with suppress(OSError):  # a run that was removed meanwhile
+                while not index.catch_up(CHUNK):
+                    time.sleep(0.01)  # lets requests have their turn
+        finally:
+            with self._lock:
+                self._reading.discard(index.path)
+
+
+def in_folder(folder: Path) -> dict[str, Record]:
+    """All runs in a folder, newest first."""
+    plans = [path for path in folder.glob("*/plan.json") if NAME.fullmatch(path.parent.name)]
+    plans.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    return {path.parent.name: Record(path.parent) for path in plans}
+
+
+def named(records: Iterable[Record]) -> dict[str, Record]:
+    """Chosen runs by the names of their folders, with a number where two share one."""
+    found: dict[str, Record] = {}
+    for record in records:
+        name, number = record.name, 2
+        while name in found:
+            name, number = f"{record.name}-{number}", number + 1
+        found[name] = record
+    return found
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """The routes."""
+
+    shelf: Shelf
+    analyst: Analyst
+    reviewer: str
+
+    def app(self) -> Starlette:
+        inner = Starlette(
+            routes=[
+                Route("/", self.runs),
+                Route("/run/{name}/", self.run),
+                Route("/run/{name}/episode/{id}", self.episode),
+                Route("/run/{name}/episode/{id}/label", self.label, methods=["POST"]),
+                Route("/run/{name}/match/{match}", self.match),
+                Route("/static/sidebyside.css", self.columns),
+                Mount("/static", StaticFiles(directory=HERE / "static")),
+            ],
+            exception_handlers={HTTPException: _failed, Problem: _failed},
+        )
+        inner.add_middleware(Guard)
+        return inner
+
+    def runs(self, request: Request) -> Response:
+        rows = []
+        for name, record in self.shelf.runs().items():
+            size = sum(path.stat().st_size for path in (record.folder / "episodes").glob("*.jsonl"))
+            row: dict[str, Any] = {"name": name, "size": size, "finished": None}  # Any: cells of a table
+            with suppress(Problem):  # a run that cannot be read is listed by its name
+                row |= {"plan": record.plan, "planned": planned(record), "begun": record.manifest.get("begun")}
+                index = self.shelf.index(name)
+                if size - index.read[0] < AT_ONCE and index.catch_up(AT_ONCE):
+                    row |= {"finished": index.finished(), "outcomes": index.outcomes()}
+            rows.append(row)
+        return _page("runs.html", rows=rows, going=any(_going(row) for row in rows))
+
+    def run(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        index, whole = self.shelf.catch_up(name)
+        analysing = whole and self.analyst.ask(index)
+        found = findings(index)
+        wanted = self.wanted(request.query_params, index)
+        asked = request.query_params.get("page", "")
+        page = max(int(asked), 1) if re.fullmatch(r"[0-9]{1,7}", asked) else 1
+        rows = index.rows(wanted, (page - 1) * PAGE, PAGE)
+        count = index.count(wanted)
+        shown = index.episodes([row.n for row in rows]) if terms(wanted.words) else []
+        finished, plan = index.finished(), index.record.plan
+        return _page(
+            "run.html",
+            name=name,
+            plan=plan,
+            planned=planned(index.record),
+            finished=finished,
+            outcomes=index.outcomes(),
+            facets=_facets(index, index.length),
+            fields=FIELDS,
+            query=request.query_params,
+            rows=rows,
+            snippets={episode.n: snippet(each, wanted.words) for episode, each in zip(rows, shown, strict=False)},
+            count=count,
+            page=page,
+            pages=max(-(-count // PAGE), 1),
+            link=_linker(request.query_params),
+            read=index.read,
+            whole=whole,
+            going=not whole or finished < planned(index.record) or analysing,
+            analysing=analysing,
+            analysed=index.remembered("analysed") == index.record.fingerprint,
+            problem=index.remembered("problem"),
+            findings=headlines(found),
+            flags=index.flags(),
+            flagged=index.flags_of([row.id for row in rows]),
+            labels=_labels(index.record),
+            unreadable=index.unreadable,
+        )
+
+    def columns(self, request: Request) -> Response:
+        return Response(style(), media_type="text/css")
+
+    def wanted(self, query: QueryParams, index: Index) -> Filter:
+        """The filter in a page's address. What it does not know it leaves out."""
+        labels = _labels(index.record)
+        chosen = query.get("label", "")
+        wanted = Filter(
+            fields={name: query[name] for name in FIELDS if query.get(name)},
+            words=query.get("words", "")[:400],
+            flag=query.get("flag", "")[:100],
+        )
+        if chosen == "unlabelled":
+            return replace(wanted, without=frozenset(labels))
+        if chosen:
+            kept = {id for id, each in labels.items() if chosen in ("any", *(one.verdict for one in each.values()))}
+            return replace(wanted, ids=frozenset(kept))
+        return wanted
+
+    def episode(self, request: Request) -> Response:
+        name, id = request.path_params["name"], request.path_params["id"]
+        index, whole = self.shelf.catch_up(name)
+        attempts = index.trial(id)
+        if not attempts:
+            raise HTTPException(
+                404, f"no episode '{id[:40]}' in {'this run' if whole else 'what was read of this run so far'}"
+            )
+        chosen = request.query_params.get("attempt")
+        row = next((each for each in attempts if str(each.attempt) == chosen), attempts[-1])
+        before, after = index.beside(self.wanted(request.query_params, index), row.n)
+        found = findings(index)
+        episode = index.episodes([row.n])[0]
+        blind = bool(request.query_params.get("blind"))
+        return _page(
+            "blind.html" if blind else "episode.html",
+            name=name,
+            row=row,
+            attempts=attempts,
+            episode=episode,
+            deliberation=_deliberation(episode),
+            before=before,
+            after=after,
+            query=request.query_params,
+            link=_linker(request.query_params),
+            pointing=pointing(index.flags_of([id]).get(id, []), found),
+            labels=_labels(index.record).get(id, {}),
+            reviewer=self.reviewer,
+            words=[term.rstrip("*") for term in terms(request.query_params.get("words", ""))],
+        )
+
+    def match(self, request: Request) -> Response:
+        name, match = request.path_params["name"], request.path_params["match"]
+        index, _ = self.shelf.catch_up(name)
+        rows, first = index.match(match)
+        if not rows:
+            raise HTTPException(404, f"no match '{match[:40]}' in this run")
+        arms = [row.arm for row in rows]
+        episodes = dict(zip(arms, index.episodes([row.n for row in rows]), strict=True))
+        baseline = next(
+            (each.opened.cue.baseline for each in episodes.values() if each.opened and each.opened.cue), arms[0]
+        )
+        treated = [arm for arm in arms if arm not in (baseline, "aa")]
+        left = request.query_params.get("left", baseline)
+        right = request.query_params.get("right", treated[0] if treated else arms[-1])
+        before, after = index.beside(self.wanted(request.query_params, index), first, "first")
+        return _page(
+            "match.html",
+            name=name,
+            match=match,
+            rows=rows,
+            pair=beside(episodes[left], episodes[right], name, _labels(index.record))
+            if {left, right} <= set(arms)
+            else None,
+            left=left,
+            right=right,
+            arms=arms,
+            before=before,
+            after=after,
+            query=request.query_params,
+            kept=KEPT,
+            link=_linker(request.query_params),
+        )
+
+    async def label(self, request: Request) -> Response:
+        name, id = request.path_params["name"], request.path_params["id"]
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > LARGEST:
+                raise HTTPException(413, f"a label is at most {LARGEST} bytes")
+        fields = {key: values[-1] for key, values in parse_qs(body.decode("utf-8", "replace")).items()}
+        await run_in_threadpool(self._save, name, id, fields)
+        back = {key: value for key, value in request.query_params.items() if value}
+        address = request.url_for("episode", name=name, id=id).path
+        return RedirectResponse(f"{address}?{urlencode(back)}" if back else address, 303)
+
+    def _save(self, name: str, id: str, fields: Mapping[str, str]) -> None:
+        index = self.shelf.index(name)
+        if not index.trial(id):
+            raise HTTPException(404, f"no episode '{id[:40]}' in this run")
+        known = {key: value for key, value in fields.items() if key in Label.model_fields and value}
+        known.pop("at", None)
+        try:
+            said = Label.model_validate({"reviewer": self.reviewer, **known, "trial": id})
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise HTTPException(400, ": ".join([*map(str, first["loc"]), first["msg"]])) from error
+        label.add(index.record.folder, said)
+
+
+def planned(record: Record) -> int:
+    """Trials of a run's plan, counted once: a large one takes a while to expand."""
+    path = record.folder / "plan.json"
+    return _planned(record.folder, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@lru_cache(maxsize=256)
+def _planned(folder: Path, stamp: int) -> int:
+    return len(Record(folder).plan.trials())
+
+
+def _going(row: Mapping[str, Any]) -> bool:  # Any: cells of a table
+    return row["finished"] is not None and row["finished"] < row["planned"]
+
+
+@lru_cache(maxsize=64)
+def _facets(index: Index, length: int) -> dict[str, dict[str, int]]:
+    """Counted once for as long as nothing is added."""
+    return index.facets()
+
+
+def _labels(record: Record) -> dict[str, dict[str, Label]]:
+    path = record.folder / label.FILE
+    stamp = path.stat() if path.exists() else None
+    return _latest(record.folder, (stamp.st_mtime_ns, stamp.st_size) if stamp else None)
+
+
+@lru_cache(maxsize=64)
+def _latest(folder: Path, stamp: tuple[int, int] | None) -> dict[str, dict[str, Label]]:
+    return label.latest(label.read(folder)[0])
+
+
+KEPT = ("words", "flag", "label", "blind", *FIELDS)
+"""What of a page's query goes along to the next page."""
+
+
+def _deliberation(episode: Episode) -> list[str]:
+    """Reasoning up to the turn in which the choice was made: what comes later tells it."""
+    last = next((call.turn for call in reversed(episode.called) if call.side and not call.error), None)
+    return [said.reasoning for said in episode.said if said.reasoning and (last is None or said.turn <= last)]
+
+
+def _linker(query: QueryParams) -> Callable[..., str]:
+    """The page's own query with some of it changed; empty values leave it."""
+
+    def link(**changes: object) -> str:
+        kept = {name: value for name, value in query.items() if name not in changes and name in KEPT}
+        changed = {name: str(value) for name, value in changes.items() if value not in (None, "")}
+        return f"?{urlencode(kept | changed)}" if kept | changed else ""
+
+    return link
+
+
+def _page(template: str, status: int = 200, **values: Any) -> HTMLResponse:  # Any: what the page shows
+    return HTMLResponse(_pages().get_template(template).render(**values).encode("utf-8", "replace").decode(), status)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    status, said = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, str(error))
+    return _page("failed.html", status, said=said)
+
+
+def viewer(runs: Callable[[], Mapping[str, Record]], analyst: Analyst, cache: Path, reviewer: str) -> Starlette:
+    """The application over some runs."""
+    return Viewer(Shelf(runs, cache), analyst, reviewer).app()
+
+
+def serve(app: Starlette, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve until interrupted; `ready` gets the address. Raises Problem when the port or address cannot be had."""
+    import socket
+
+    import uvicorn
+
+    if not loopback(host):
+        raise Problem(
+            f"--host {host}: pages show transcripts to whoever reaches them, so only this machine's own addresses "
+            "are served (127.0.0.1, ::1, localhost); from elsewhere, forward the port: ssh -L 7595:127.0.0.1:7595 MACHINE"
+        )
+    host = "127.0.0.1" if host == "localhost" else host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+            listening.listen()
+        except OSError as error:
+            raise Problem(
+                f"cannot listen on {host} port {port}: {error.strerror}; choose another with --port"
+            ) from error
+        shown = f"[{host}]" if ":" in host else host
+        ready(f"http://{shown}:{listening.getsockname()[1]}/")
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, server_header=False))
+        with suppress(KeyboardInterrupt):  # how it is meant to be ended
+            server.run(sockets=[listening])
