@@ -316,7 +316,8 @@ def _readings(records: "list[Record]") -> "pl.DataFrame":
     for record in records:
         kept = record.folder / f"readings-{record.fingerprint}-{READER}.parquet"
         if kept.exists() and pl.read_parquet_schema(kept) == dict(SCHEMA):
-            frames.append(pl.read_parquet(kept))
+            # The folder may have been given another name since.
+            frames.append(pl.read_parquet(kept).with_columns(pl.lit(record.name).alias("run")))
             continue
         frames.append(readings(record.episodes(), run=record.name))
         for line in record.unreadable:
@@ -365,6 +366,8 @@ def calibrate(
     from detectors.report.frames import readings
     from sandbox import played
 
+    if output and not output.absolute().parent.is_dir():
+        raise Problem(f"cannot write {output}: there is no folder {output.parent}")
     with TemporaryDirectory(prefix="honne-calibration-") as folder:
         table = readings(played.episodes(Path(folder), docker))
     rows = [*recognise(table, played.HAS, seed), *simulate(replicates, seed=seed)]
@@ -415,7 +418,8 @@ def report(
         if records.setdefault(record.name, record).folder.resolve() != record.folder.resolve():
             raise Problem(f"two runs are called '{record.name}': rename the folder of one of them")
     manifests = {name: record.manifest for name, record in records.items()}
-    fit = pooling({name: manifest.get("words") or {} for name, manifest in manifests.items()})
+    sources = tuple(pages.Source(name, record.plan, manifests[name], record.lines) for name, record in records.items())
+    fit = pooling({source.name: source.words for source in sources})
     rows = _readings(list(records.values()))
     models = {name: rows.filter(run=name)["model"].unique().to_list() for name in records}
     called = {} if pool_different_words else apart(models, fit.groups)
@@ -427,9 +431,7 @@ def report(
     shipped = calibrated.SHIPPED if calibrated.SHIPPED.exists() else None
     error_rates = calibration or shipped
     asked = pages.Report(
-        sources=tuple(
-            pages.Source(name, record.plan, manifests[name], record.lines) for name, record in records.items()
-        ),
+        sources=sources,
         readings=rows,
         findings=detect_in(rows, settings),
         settings=settings,
