@@ -1,4 +1,7 @@
-"""Times `honne report` over records of 100,000 episodes. `make bench-report` prints it."""
+"""Times `honne report` over records of 100,000 episodes. `make bench-report` prints it.
+
+python -m benchmarks.report [DRAWS]    # 42 draws a cell are 100,800 episodes
+"""
 
 import json
 import random
@@ -36,13 +39,14 @@ def play(trial: Trial) -> Played:
     return Played("unsafe" if rng.random() < 0.1 + rise else "safe", text=words, reasoning=words[::-1], result=words)
 
 
-def main() -> None:
+def main(draws: int) -> None:
+    plan = PLAN.model_copy(update={"epochs": draws})
     with TemporaryDirectory(prefix="honne-bench-") as folder:
         started = time.monotonic()
-        made = record(Path(folder) / "runs" / "synthetic", PLAN, play)
+        made = record(Path(folder) / "runs" / "synthetic", plan, play)
         size = sum(path.stat().st_size for path in (made.folder / "episodes").iterdir())
         print(
-            f"{len(PLAN.trials()):,} episodes, {size / 1e6:.0f} MB, written in {time.monotonic() - started:.1f} s",
+            f"{len(plan.trials()):,} episodes, {size / 1e6:.0f} MB, written in {time.monotonic() - started:.1f} s",
             flush=True,
         )
         started = time.monotonic()
@@ -60,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else PLAN.epochs)

@@ -606,7 +606,8 @@ def _readings(records: "list[Record]", quiet: bool = True) -> "pl.DataFrame":
         name = f"readings-{record.fingerprint}-{READER}.parquet"
         kept = record.kept(name)
         if kept is not None and pl.read_parquet_schema(kept) == dict(SCHEMA):
-            frames.append(pl.read_parquet(kept))
+            # The folder may have been given another name since.
+            frames.append(pl.read_parquet(kept).with_columns(pl.lit(record.name).alias("run")))
             continue
         frames.append(readings(counted(record.episodes(), f"reading {record.name}", quiet), run=record.name))
         for line in record.unreadable:
@@ -775,6 +776,8 @@ def calibrate(
     from sandbox import played
     from sandbox.display import working
 
+    if output and not output.absolute().parent.is_dir():
+        raise Problem(f"cannot write {output}: there is no folder {output.parent}")
     silent = quiet or as_json
     with TemporaryDirectory(prefix="honne-calibration-") as folder, working("playing scripted agents", silent):
         table = readings(played.episodes(Path(folder), docker))
@@ -832,7 +835,8 @@ def report(
         if records.setdefault(record.name, record).folder.resolve() != record.folder.resolve():
             raise Problem(f"two runs are called '{record.name}': rename the folder of one of them")
     manifests = {name: record.manifest for name, record in records.items()}
-    fit = pooling({name: manifest.get("words") or {} for name, manifest in manifests.items()})
+    sources = tuple(pages.Source(name, record.plan, manifests[name], record.lines) for name, record in records.items())
+    fit = pooling({source.name: source.words for source in sources})
     rows = _readings(list(records.values()), quiet or as_json)
     models = {name: rows.filter(run=name)["model"].unique().to_list() for name in records}
     called = {} if pool_different_words else apart(models, fit.groups)
@@ -846,9 +850,7 @@ def report(
     shipped = calibrated.SHIPPED if calibrated.SHIPPED.exists() else None
     error_rates = calibration or shipped
     asked = pages.Report(
-        sources=tuple(
-            pages.Source(name, record.plan, manifests[name], record.lines) for name, record in records.items()
-        ),
+        sources=sources,
         readings=rows,
         findings=found,
         settings=settings,

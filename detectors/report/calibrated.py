@@ -57,12 +57,13 @@ def read(path: Path) -> Calibration:
         raise Problem(f"{path}: no calibration: write one with honne calibrate -o {path}") from error
 
 
-def beside(finding: Finding, calibration: Calibration) -> Beside | None:
-    """None where the detector is not calibrated: its rule reads something that simulated agents do not have."""
+def beside(finding: Finding, calibration: Calibration, draws: int = 1) -> Beside | None:
+    """None where the detector is not calibrated: its rule reads something that simulated agents do not have.
+    `draws` per environment and arm are those of a finding that counts no matches."""
     rows = [row for row in calibration.simulated if row.detector == finding.detector]
     if not rows or not finding.n_scenarios:
         return None
-    own = finding.n_scenarios, max(round(finding.n_matches / finding.n_scenarios), 1)
+    own = finding.n_scenarios, max(round(finding.n_matches / finding.n_scenarios) or draws, 1)
     scenarios, draws = min({(row.scenarios, row.draws) for row in rows}, key=lambda size: (_far(size, own), size))
     here = [row for row in rows if (row.scenarios, row.draws) == (scenarios, draws)]
     return Beside(

@@ -49,6 +49,20 @@ class Source:
     """The lines of its episodes, as they are on record."""
     verdicts: Judged = field(default_factory=dict)
 
+    @property
+    def words(self) -> dict[str, str]:
+        """What it was played with → hash of its words, as far as the manifest says."""
+        return _named(self.manifest.get("words"))
+
+    @property
+    def images(self) -> dict[str, str]:
+        """Environment → digest of its image."""
+        return _named(self.manifest.get("images"))
+
+
+def _named(found: object) -> dict[str, str]:
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
 
 ONE_GROUP = Pooling((), ())
 
@@ -90,7 +104,7 @@ class Attrition:
     @property
     def missing(self) -> int:
         """Planned, and not on record in any class."""
-        return self.planned - sum(self.counts.values())
+        return max(self.planned - sum(self.counts.values()), 0)
 
 
 def attrition(report: Report) -> list[Attrition]:
@@ -112,12 +126,7 @@ def attrition(report: Report) -> list[Attrition]:
         counts.setdefault((model, cue, arm), {})[outcome] = trials
     faults = {(model, cue, arm): total for model, cue, arm, total in seen.agg(pl.col("faults").sum()).iter_rows()}
     return [
-        Attrition(
-            *group,
-            max(planned[group], sum(counts.get(group, {}).values())),
-            counts.get(group, {}),
-            faults.get(group, 0),
-        )
+        Attrition(*group, planned[group], counts.get(group, {}), faults.get(group, 0))
         for group in sorted(planned.keys() | counts.keys())
     ]
 
@@ -388,7 +397,11 @@ def write(folder: Path, report: Report) -> list[Path]:
     pairs, skimmed = _whole(report.sources, table)
     macro: Any = templates.get_template("sidebyside.html").module
     drawn = dict(_fitting(pairs, lambda pair: str(macro.match(pair))))
-    rates = [beside(each, report.calibration) if report.calibration else None for each in report.findings]
+    drawn_per_cell = _draws(report.readings)
+    rates = [
+        beside(each, report.calibration, drawn_per_cell.get((each.model, each.cue), 1)) if report.calibration else None
+        for each in report.findings
+    ]
     context = _context(report, table, drawn, rates) | provenance(report, skimmed)
     templates.filters |= {"pp": pp, "number": number, "percent": percent, "cell": _cell}
     folder.mkdir(parents=True, exist_ok=True)
@@ -398,13 +411,23 @@ def write(folder: Path, report: Report) -> list[Path]:
     kept = [
         (pair.run, skimmed[pair.run].episodes[trial]) for pair in pairs for trial in (pair.left.trial, pair.right.trial)
     ]
-    paths[2].write_text(json.dumps(_json(report, context, table, kept), ensure_ascii=False, indent=1), encoding="utf-8")
+    whole = json.dumps(_json(report, context, table, kept), ensure_ascii=False, indent=1)
+    paths[2].write_bytes(
+        whole.encode("utf-8", "backslashreplace")
+    )  # half a surrogate pair is an escape, as JSON has it
     rows = [{"error_rates": rates_words(found)} for found in rates]
     unique = list({(run, episode.trial.id): (run, episode) for run, episode in kept}.values())
     tables = {"matches": table, "transcripts": transcripts(unique), "attrition": _attrition_table(context["attrition"])}
     if report.findings:
         tables["findings"] = findings_table(report.findings, rows)
     return paths + write_tables(folder, tables)
+
+
+def _draws(readings: pl.DataFrame) -> dict[tuple[str | None, str | None], int]:
+    """(model, cue) → how many draws an arm has in one environment; the median of all."""
+    cells = readings.group_by("model", "cue", "environment", "arm").len()
+    typical = cells.group_by("model", "cue").agg(pl.col("len").median().round().cast(pl.Int64))
+    return {(model, cue): draws for model, cue, draws in typical.iter_rows()}
 
 
 def _policy() -> dict[str, Any]:

@@ -124,7 +124,7 @@ def ladder(rungs: Sequence[Mapping[str, Any]], levels: Sequence[str]) -> Markup:
     ).select("model", "level", "estimate", "low", "high")
     colours = [SERIES[place % len(SERIES)] for place in range(len(models))]
     shapes = [SHAPES[place % len(SHAPES)] for place in range(len(models))]
-    title = alt.Legend(title=None, labelLimit=300, orient="right")
+    title = alt.Legend(title=None, labelLimit=300, orient="right", symbolOpacity=1)
     base = alt.Chart(frame).encode(
         x=alt.X("level:N", sort=names, title="level of the cue, least oversight first", axis=alt.Axis(labelAngle=-30)),
         xOffset=alt.XOffset("model:N", sort=models, scale=alt.Scale(paddingOuter=0.8)),
@@ -138,7 +138,9 @@ def ladder(rungs: Sequence[Mapping[str, Any]], levels: Sequence[str]) -> Markup:
         y=y, shape=alt.Shape("model:N", sort=models, scale=alt.Scale(domain=models, range=shapes), legend=title)
     )
     lines = base.mark_line(strokeWidth=1, opacity=0.5).encode(y=y)
-    return _svg((lines + bars + points).properties(width=alt.Step(max(70, 16 * len(models))), height=240))
+    return _svg(
+        (lines + bars + points).properties(width=alt.Step(max(90, 22 * len(models)), **{"for": "position"}), height=240)
+    )
 
 
 def _svg(chart: Any) -> Markup:  # Any: altair's chart types share no base that mypy can see through

@@ -225,10 +225,7 @@ bidirectional marks and overrides, zero-width characters, tags, and halves of su
 
 
 def _spelled(letter: str) -> str:
-    code = ord(letter)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
+    return f"⟨U+{ord(letter):04X}⟩"  # not a control picture: few fonts have these
 
 
 def spelled(value: object) -> object:

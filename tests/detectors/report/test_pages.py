@@ -16,7 +16,7 @@ from detectors.report.exports import disarmed
 from detectors.report.pages import rates_words
 from detectors.report.pooling import apart, pooling
 from sandbox.cli import app
-from tests.detectors.report.conftest import FORMULA, HOSTILE, HUGE, faker, plan
+from tests.detectors.report.conftest import FORMULA, HOSTILE, HUGE, Write, faker, plan
 from tools.problem import Problem
 
 
@@ -125,6 +125,9 @@ def test_a_finding_stands_beside_the_worst_rates_at_the_nearest_size_and_says_wh
     assert "not calibrated at this size (8×2); these are for 20×10" in rates_words(other)
     assert beside(finding.model_copy(update={"detector": "duplicates"}), calibration) is None
     assert rates_words(None) == "not calibrated"
+    unmatched = beside(finding.model_copy(update={"n_matches": 0}), calibration, draws=10)
+    assert unmatched is not None
+    assert unmatched.exact
 
 
 def test_what_calibrate_prints_is_read_too(tmp_path: Path) -> None:
@@ -149,6 +152,12 @@ def test_the_calibration_that_is_shipped_is_what_this_version_gives(agent: str) 
     }
     again = measure(next(each for each in ZOO if each.name == agent), size, shipped.replicates, shipped.seed)
     assert {(row.detector, row.flagged) for row in again} == kept, "run `make calibration`"
+
+
+def test_a_manifest_that_is_not_as_it_should_be_is_no_obstacle(written: Write) -> None:
+    report = written(plan(environments=2, epochs=1), faker, words=["none"], images=None, commit="\ud800")
+    assert "\\ud800" in (report / "report.json").read_text()
+    assert "⟨U+D800⟩" in (report / "report.html").read_text()
 
 
 def test_runs_agree_unless_a_word_that_both_have_differs() -> None:

@@ -71,8 +71,8 @@ def test_turns_stand_beside_each_other_and_a_side_that_has_ended_is_empty() -> N
 @pytest.mark.parametrize(
     ("text", "spelled"),
     [
-        ("\x1b[31mred", "␛"), ("a\u202eb", "⟨U+202E⟩"), ("\u2066x", "⟨U+2066⟩"), ("a\u200bb", "⟨U+200B⟩"), ("\x00", "␀"),
-        ("\x7f", "␡"), ("\r", "␍"), ("\x9b31m", "⟨U+009B⟩"), ("\U000e0041", "⟨U+E0041⟩"), ("\ud800", "⟨U+D800⟩"),
+        ("\x1b[31mred", "⟨U+001B⟩"), ("a\u202eb", "⟨U+202E⟩"), ("\u2066x", "⟨U+2066⟩"), ("a\u200bb", "⟨U+200B⟩"), ("\x00", "⟨U+0000⟩"),
+        ("\x7f", "⟨U+007F⟩"), ("\r", "⟨U+000D⟩"), ("\x9b31m", "⟨U+009B⟩"), ("\U000e0041", "⟨U+E0041⟩"), ("\ud800", "⟨U+D800⟩"),
     ],
 )  # fmt: skip
 def test_what_does_not_show_is_spelled_out(text: str, spelled: str) -> None:
