@@ -16,6 +16,8 @@ AHEAD = 4
 """Boxes that wait for an episode. From four at a time on, an engine on one host starts no more in a second."""
 BEHIND = 8
 """Boxes that wait to be removed, before episodes wait for them."""
+KEPT = 32
+"""Used boxes that wait, of all kinds together."""
 
 Reuse = Literal["fresh", "recycle"]
 
@@ -66,8 +68,8 @@ class Pool:
     def expect(self, coming: Sequence[Blank]) -> None:
         """Start what the next episodes will ask for. More than a few are never kept waiting."""
         with self._lock:
-            if self._workers is None:
-                return
+            if self._workers is None or self.isolation == "recycle":
+                return  # a box that is used again is there sooner than one that is started
             for blank, wanted in Counter(map(self._blank, coming[: self._ahead])).items():
                 idle = self._waiting[blank]
                 while len(idle) < wanted and self._idle < 2 * self._ahead:
@@ -139,7 +141,7 @@ class Pool:
         kept: Future[DockerBox] = Future()
         kept.set_result(box)
         with self._lock:
-            keep = self._workers is not None and self._idle < 2 * self._ahead
+            keep = self._workers is not None and self._idle < KEPT
             if keep:
                 self._waiting[blank].appendleft(kept)
         if not keep:

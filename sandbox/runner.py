@@ -12,6 +12,7 @@ import base64
 import contextlib
 import ctypes
 import fcntl
+import gc
 import json
 import os
 import resource
@@ -479,4 +480,5 @@ signal.alarm(int(sys.argv[1]))
 with contextlib.suppress(ImportError):
     import sqlite3  # noqa: F401
     import urllib.parse  # noqa: F401
+gc.freeze()  # or every copy would copy what its collector looks at
 Runner().serve()

@@ -394,7 +394,8 @@ def test_an_endless_command_is_stopped(agent: Agent) -> None:
         "setsid sleep 500 >/dev/null 2>&1 </dev/null &",
         "(setsid sh -c '(sleep 500 &) &' &) >/dev/null 2>&1",
         "nohup sh -c 'trap \"\" TERM HUP; while :; do sleep 1; done' >/dev/null 2>&1 &",
-        'python3 -c \'import os\nif not os.fork():\n os.setsid()\n if not os.fork():\n  os.closerange(0, 99)\n  os.execlp("sleep", "sleep", "500")\'',
+        "python3 -c 'import os, sys; os.fork() and sys.exit(); os.setsid(); os.fork() and sys.exit(); "
+        'os.closerange(0, 99); os.execlp("sleep", "sleep", "9")\'',
     ],
 )
 def test_no_daemon_outlives_its_call(agent: Agent, daemon: str) -> None:
