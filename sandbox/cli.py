@@ -245,7 +245,9 @@ def run(
     }
     _say(final, as_json, lambda: _summary(progress, record, final["seconds"]))
     for reason, boxes in runner.pool.counts.dropped.most_common():
-        print(f"honne: {boxes} boxes were not used again, not being as new: {reason}", file=sys.stderr)
+        from sandbox.display import inert
+
+        print(f"honne: {boxes} boxes were not used again, not being as new: {inert(reason)}", file=sys.stderr)
     if progress.finished < progress.planned:
         raise typer.Exit(1)
 

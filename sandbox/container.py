@@ -399,7 +399,7 @@ def image_digest(image: str) -> str:
         found = engine().inspect_image(image)
     except docker.errors.ImageNotFound as error:
         raise Problem(f"no image '{image}' in this engine: run `make setup`") from error
-    if volumes := found["Config"].get("Volumes"):
+    if volumes := (found["Config"] or {}).get("Volumes"):
         raise Problem(
             f"image '{image}' declares VOLUME {', '.join(volumes)}: a place on the host's disk that can be written to "
             "without limit; remove the line, and name the place in the environment's `writable`"

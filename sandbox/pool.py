@@ -18,6 +18,8 @@ BEHIND = 8
 """Boxes that wait to be removed, before episodes wait for them."""
 KEPT = 32
 """Used boxes that wait, of all kinds together."""
+REASONS = 20
+"""Different ones that are told apart."""
 
 Reuse = Literal["fresh", "recycle"]
 
@@ -29,7 +31,7 @@ class Counts:
     started: int = 0
     used_again: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    """Boxes that were not as new after their reset, by what was different."""
+    """Boxes that were not as new after their reset, by what was different first. An agent may have written the words."""
 
 
 class Pool:
@@ -134,7 +136,8 @@ class Pool:
             differs = str(lost)
         if differs:
             with self._lock:
-                self.counts.dropped[differs] += 1
+                known = differs in self.counts.dropped or len(self.counts.dropped) < REASONS
+                self.counts.dropped[differs if known else "for other reasons"] += 1
         return not differs
 
     def _keep(self, blank: Blank, box: DockerBox) -> None:
