@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -130,10 +131,11 @@ class Inspect:
     """Inspect AI on a task with one tool, its scripted mock model and no sandbox: one call, one answer."""
 
     def __init__(self, folder: Path) -> None:
-        import litellm
-
         # LiteLLM's package carries the encoding that Inspect's token count would fetch.
-        os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(litellm.__file__).parent / "litellm_core_utils" / "tokenizers")
+        found = find_spec("litellm")
+        assert found
+        assert found.origin
+        os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(found.origin).parent / "litellm_core_utils" / "tokenizers")
         os.environ["INSPECT_DISABLE_MODEL_API_WARNINGS"] = "1"
         self._folder = folder
 

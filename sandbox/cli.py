@@ -231,7 +231,8 @@ def run(
     written = _plan(plan, model, option, epochs)
     record = Record(new_folder(name or written.name, runs_dir))
     started = time.monotonic()
-    runner = prepare(written, Catalogue(tuple(environments or ())), record, model_list, _reuse(isolation), runtime)
+    catalogue = Catalogue(tuple(environments or ()))
+    runner = prepare(written, catalogue, record, model_list, isolation=_reuse(isolation), runtime=runtime)
     for orphan in reap():
         print(f"honne: removed a container of run {orphan.run or '(none)'}: {orphan.why}", file=sys.stderr)
     with _display(quiet or as_json) as watch:

@@ -131,13 +131,13 @@ class Pool:
 
     def _as_new(self, box: DockerBox) -> bool:
         try:
-            differs = next(box.reset(), None)
+            differs = box.reset()
         except BoxLost as lost:
-            differs = str(lost)
+            differs = [str(lost)]
         if differs:
             with self._lock:
-                known = differs in self.counts.dropped or len(self.counts.dropped) < REASONS
-                self.counts.dropped[differs if known else "for other reasons"] += 1
+                known = differs[0] in self.counts.dropped or len(self.counts.dropped) < REASONS
+                self.counts.dropped[differs[0] if known else "for other reasons"] += 1
         return not differs
 
     def _keep(self, blank: Blank, box: DockerBox) -> None:
