@@ -1,5 +1,5 @@
 # The two commands of the README, and what they are made of.
-.PHONY: setup demo test lint check bench-detect bench-report calibration lock
+.PHONY: setup demo test lint check bench bench-detect bench-report calibration lock
 
 setup:  ## Python environment, Docker engine, base image; nothing to do when they are there
 	@./sandbox/setup
@@ -20,6 +20,9 @@ lint: setup
 
 check: setup  ## Put every environment through its checks in real boxes
 	@.venv/bin/honne check
+
+bench: setup  ## The engine, the harness on it, and others' ways of doing the same, side by side on this machine
+	@.venv/bin/python -m benchmarks.engine
 
 bench-detect: setup  ## A million readings through every detector, beside the published formula in plain Python
 	@.venv/bin/python -m benchmarks.detect

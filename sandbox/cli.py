@@ -368,16 +368,18 @@ def run(
     allowance = Allowance(max_cost, max_tokens_total, max_time)
     started = time.monotonic()
     catalogue = Catalogue(tuple(environments or ()))
-    how = {"priced": max_cost is not None, "isolation": _reuse(isolation), "runtime": runtime}
+    priced, reuse = max_cost is not None, _reuse(isolation)
     with contextlib.ExitStack() as ending:
         runner: Runner
         if backend == "ray":
             from sandbox import cluster
 
-            joined = cluster.prepared(written, catalogue, record, model_list, max_samples, address, **how)
+            joined = cluster.prepared(
+                written, catalogue, record, model_list, max_samples, address, priced, reuse, runtime
+            )
             runner, workers = ending.enter_context(joined)
         else:
-            runner, workers = prepare(written, catalogue, record, model_list, **how), max_samples
+            runner, workers = prepare(written, catalogue, record, model_list, priced, reuse, runtime), max_samples
             for orphan in reap():
                 print(f"honne: removed a container of run {orphan.run or '(none)'}: {orphan.why}", file=sys.stderr)
         watch = ending.enter_context(_display(quiet or as_json))
@@ -394,20 +396,22 @@ def run(
     }
     _say(final, as_json, lambda: _summary(progress, record, final["seconds"]))
     for reason, boxes in runner.pool.counts.dropped.most_common():
-        print(f"honne: {boxes} boxes were not used again, not being as new: {reason}", file=sys.stderr)
+        from sandbox.display import inert
+
+        print(f"honne: {boxes} boxes were not used again, not being as new: {inert(reason)}", file=sys.stderr)
     if progress.finished < progress.planned:
         raise typer.Exit(130 if progress.interrupted else 3 if progress.ended else 1)
 
 
 def _begun(where: str, runs_dir: Path) -> "Record | None":
     """The run of that name or folder, unless it is a plan file; None where there is none."""
-    from sandbox.record import Record, run_folder
+    from sandbox.record import record_at, run_folder
 
     with contextlib.suppress(OSError, ValueError):
         if Path(where).is_file():
             return None
     try:
-        return Record(run_folder(where, runs_dir))
+        return record_at(run_folder(where, runs_dir))
     except Problem:
         return None
 

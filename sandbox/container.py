@@ -31,6 +31,8 @@ USER = "65534:65534"
 """nobody: exists in every image, owns nothing in it."""
 OUTPUT_LIMIT = 256 * 1024
 """Bytes kept of each stream of a command. The rest is read, thrown away and counted."""
+FILES = 32768
+"""Files and folders in each writable place: empty ones take memory, too."""
 GRACE = 15.0
 """Seconds beyond a command's own limit after which a silent box is given up for lost."""
 
@@ -116,7 +118,8 @@ def hardened(limits: Limits, writable: Mapping[str, str], runtime: str | None = 
         "security_opt": ["no-new-privileges"],
         "read_only": True,
         "tmpfs": {
-            place: f"rw,nosuid,nodev,size={size},mode=0755,uid={owner},gid={group}" for place, size in writable.items()
+            place: f"rw,nosuid,nodev,size={size},nr_inodes={FILES},mode=0755,uid={owner},gid={group}"
+            for place, size in writable.items()
         },
         "mem_limit": limits.memory,
         "memswap_limit": limits.memory,
@@ -186,18 +189,17 @@ class DockerBox:
         if "error" not in reply and not any(line.startswith("unknown ") for line in reply["lines"]):
             self.new = Inventory(reply["digest"], tuple(reply["lines"]))
 
-    def reset(self) -> Iterator[str]:
-        """Make the box as new. Yields what differs from a new one: nothing, where the reset is proved."""
+    def reset(self) -> list[str]:
+        """Make the box as new. Returns what differs from a new one: nothing, where the reset is proved."""
         if self.new is None:
-            yield "nobody has looked at it when it was new, or more can be written to than is wiped"
-            return
+            return ["nobody has looked at it when it was new, or more can be written to than is wiped"]
         reply = self._ask(2 * RESET, do="reset", seconds=RESET, expected=self.new.digest)
         if "error" in reply:
-            yield reply["error"]
-        elif reply["digest"] != self.new.digest:
-            differing = set(reply["lines"]) ^ set(self.new.lines)
-            yield from sorted(differing) or ["more than can be listed"]
+            return [str(reply["error"])]
+        if reply["digest"] != self.new.digest:
+            return sorted(set(reply["lines"]) ^ set(self.new.lines)) or ["more than can be listed"]
         self.isolation = "recycled"
+        return []
 
     def remove(self) -> None:
         """Return when the container is gone."""
@@ -399,7 +401,7 @@ def image_digest(image: str) -> str:
         found = engine().inspect_image(image)
     except docker.errors.ImageNotFound as error:
         raise Problem(f"no image '{image}' in this engine: run `make setup`") from error
-    if volumes := found["Config"].get("Volumes"):
+    if volumes := (found["Config"] or {}).get("Volumes"):
         raise Problem(
             f"image '{image}' declares VOLUME {', '.join(volumes)}: a place on the host's disk that can be written to "
             "without limit; remove the line, and name the place in the environment's `writable`"

@@ -2,9 +2,9 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sandbox.container import BASE_IMAGE, Contents, engine, image_digest, open_box, reap
 from tools.pair import BoxLost
@@ -76,11 +76,16 @@ def _engine() -> Iterator[Line]:
 
 
 def _isolation() -> Iterator[Line]:
-    """How well this engine keeps a box in, a line for each layer, with what would make it stronger."""
     try:
         info = engine().info()
     except Problem:
         return  # said already
+    yield from layers(info)
+
+
+def layers(info: Mapping[str, Any]) -> Iterator[Line]:
+    """How well an engine keeps a box in, a line for each layer, with what would make it stronger. `info` is the engine's
+    own account of itself (`docker info`)."""
     said = {part for option in info.get("SecurityOptions") or [] for part in option.split(",")}
     version = info.get("CgroupVersion", "1")
     yield Line(

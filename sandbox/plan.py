@@ -250,9 +250,12 @@ class Plan(_Frozen):
         match stay together in shuffled order: drift of a provider over hours falls on all arms alike.
         """
         rng = random.Random(self.seed)
-        matches: dict[str, list[Trial]] = {}
+        matches: dict[tuple[object, ...], list[Trial]] = {}
+        given = set(Trial.model_fields)
         for trial in self._trials():
-            matches.setdefault(trial.match, []).append(trial)
+            # Half of what a trial takes in memory is its own copy of this set; there may be a hundred thousand.
+            object.__setattr__(trial, "__pydantic_fields_set__", given)
+            matches.setdefault(tuple(value for name, value in trial if name != "arm"), []).append(trial)
         shuffled = list(matches.values())
         rng.shuffle(shuffled)
         for arms in shuffled:

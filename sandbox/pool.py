@@ -16,6 +16,10 @@ AHEAD = 4
 """Boxes that wait for an episode. From four at a time on, an engine on one host starts no more in a second."""
 BEHIND = 8
 """Boxes that wait to be removed, before episodes wait for them."""
+KEPT = 32
+"""Used boxes that wait, of all kinds together."""
+REASONS = 20
+"""Different ones that are told apart."""
 
 Reuse = Literal["fresh", "recycle"]
 
@@ -27,7 +31,7 @@ class Counts:
     started: int = 0
     used_again: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
-    """Boxes that were not as new after their reset, by what was different."""
+    """Boxes that were not as new after their reset, by what was different first. An agent may have written the words."""
 
 
 class Pool:
@@ -66,8 +70,8 @@ class Pool:
     def expect(self, coming: Sequence[Blank]) -> None:
         """Start what the next episodes will ask for. More than a few are never kept waiting."""
         with self._lock:
-            if self._workers is None:
-                return
+            if self._workers is None or self.isolation == "recycle":
+                return  # a box that is used again is there sooner than one that is started
             for blank, wanted in Counter(map(self._blank, coming[: self._ahead])).items():
                 idle = self._waiting[blank]
                 while len(idle) < wanted and self._idle < 2 * self._ahead:
@@ -127,19 +131,20 @@ class Pool:
 
     def _as_new(self, box: DockerBox) -> bool:
         try:
-            differs = next(box.reset(), None)
+            differs = box.reset()
         except BoxLost as lost:
-            differs = str(lost)
+            differs = [str(lost)]
         if differs:
             with self._lock:
-                self.counts.dropped[differs] += 1
+                known = differs[0] in self.counts.dropped or len(self.counts.dropped) < REASONS
+                self.counts.dropped[differs[0] if known else "for other reasons"] += 1
         return not differs
 
     def _keep(self, blank: Blank, box: DockerBox) -> None:
         kept: Future[DockerBox] = Future()
         kept.set_result(box)
         with self._lock:
-            keep = self._workers is not None and self._idle < 2 * self._ahead
+            keep = self._workers is not None and self._idle < KEPT
             if keep:
                 self._waiting[blank].appendleft(kept)
         if not keep:

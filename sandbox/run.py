@@ -381,7 +381,7 @@ def prepare(
     runtime = runtime_of(runtime)
     digests = images(plan, catalogue)
     known = manifest(plan, catalogue, digests, runtime)
-    return Runner(plan, record, catalogue, digests, known, model_list, Pool(isolation))
+    return Runner(plan, record, catalogue, digests, known, model_list, pool=Pool(isolation))
 
 
 def run(

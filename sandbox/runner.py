@@ -12,6 +12,7 @@ import base64
 import contextlib
 import ctypes
 import fcntl
+import gc
 import json
 import os
 import resource
@@ -105,8 +106,8 @@ class Script:
                     print(leaving.code, file=sys.stderr)
                 code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
             except BaseException as error:
-                behind = error.__traceback__
-                sys.excepthook(type(error), error, behind and behind.tb_next)
+                error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # without this function
+                sys.excepthook(type(error), error, error.__traceback__)
             sys.stdout.flush()
             sys.stderr.flush()
         except BaseException:
@@ -479,4 +480,5 @@ signal.alarm(int(sys.argv[1]))
 with contextlib.suppress(ImportError):
     import sqlite3  # noqa: F401
     import urllib.parse  # noqa: F401
+gc.freeze()  # or every copy would copy what its collector looks at
 Runner().serve()

@@ -3,11 +3,12 @@
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import median
 
 import pytest
 
-from sandbox.container import BASE_IMAGE, OUTPUT_LIMIT, Contents, DockerBox, Limits, engine, hardened, open_box
+from sandbox.container import BASE_IMAGE, OUTPUT_LIMIT, Contents, DockerBox, Limits, build, engine, hardened, open_box
 from tools.pair import BoxLost, ToolFailed
 from tools.problem import Problem
 
@@ -166,3 +167,33 @@ def test_an_image_that_is_not_there_is_a_problem_with_a_way_out() -> None:
 
     with pytest.raises(Problem, match="no image 'honne-nowhere:1' in this engine: run `make setup`"):
         image_digest("honne-nowhere:1")
+
+
+def test_an_image_with_a_volume_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {BASE_IMAGE}\nVOLUME /data\n")
+    try:
+        with pytest.raises(Problem, match="image 'honne-test-volume' declares VOLUME /data"):
+            build(tmp_path, "honne-test-volume")
+    finally:
+        engine().remove_image("honne-test-volume", force=True)
+
+
+def test_a_script_of_ours_runs_as_python_would_run_it(box: DockerBox) -> None:
+    for source in (
+        "import sys; print(sys.argv, sys.flags.isolated, sys.flags.no_site, __name__)",
+        "import sys; sys.stdout.write(sys.stdin.read().upper())",
+        "import sys; sys.exit('said')",
+        "import sys; sys.exit(3)",
+        "print('grüße'); 1 / 0",
+        "syntax error",
+        "import os; os.kill(os.getpid(), 9)",
+        "import os; print(sorted(os.listdir('/proc/self/fd'))[:3], os.getsid(0) == os.getpid(), os.getcwd())",
+        "import signal; print([signal.getsignal(number) for number in (2, 13, 14, 17)])",
+        "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\nprint(A(1))",
+    ):
+        copied = box.exec("python3", "-ISc", source, "one", "two", stdin="grüße")
+        started = box.exec("python3", "-IS", "-c", source, "one", "two", stdin="grüße")
+        assert (copied.code, copied.stdout, copied.stderr) == (started.code, started.stdout, started.stderr), source
+    late = box.exec("python3", "-ISc", "import time; time.sleep(60)", timeout=0.5)
+    assert late.code is None
+    assert len(box.exec("python3", "-ISc", "print('x' * 1000000)").stdout) == OUTPUT_LIMIT

@@ -374,6 +374,20 @@ def test_a_disk_bomb_fills_its_own_place_and_no_more(agent: Agent, place: str) -
     assert int(seen.splitlines()[-1].split()[0]) <= 64
 
 
+@pytest.mark.parametrize("place", ["/srv", "/tmp"])
+def test_a_bomb_of_empty_files_fills_its_own_place_and_no_more(agent: Agent, place: str) -> None:
+    seen = agent.python(f"""
+        import os
+        os.mkdir("{place}/many")
+        try:
+            for number in range(10**6): open(f"{place}/many/{{number}}", "w").close()
+        except OSError as error: print(number, error.strerror)
+    """)
+    agent.run(f"rm -rf {place}/many")
+    assert seen.endswith(" No space left on device")
+    assert int(seen.split()[0]) < 32768
+
+
 def test_an_output_bomb_costs_the_harness_nothing(agent: Agent) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     done = agent.box.exec("sh", "-c", "head -c 1073741824 /dev/zero", timeout=120)
@@ -394,7 +408,8 @@ def test_an_endless_command_is_stopped(agent: Agent) -> None:
         "setsid sleep 500 >/dev/null 2>&1 </dev/null &",
         "(setsid sh -c '(sleep 500 &) &' &) >/dev/null 2>&1",
         "nohup sh -c 'trap \"\" TERM HUP; while :; do sleep 1; done' >/dev/null 2>&1 &",
-        'python3 -c \'import os\nif not os.fork():\n os.setsid()\n if not os.fork():\n  os.closerange(0, 99)\n  os.execlp("sleep", "sleep", "500")\'',
+        "python3 -c 'import os, sys; os.fork() and sys.exit(); os.setsid(); os.fork() and sys.exit(); "
+        'os.closerange(0, 99); os.execlp("sleep", "sleep", "9")\'',
     ],
 )
 def test_no_daemon_outlives_its_call(agent: Agent, daemon: str) -> None:
