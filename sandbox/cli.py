@@ -55,6 +55,10 @@ Folders = Annotated[
 RUNS = Path("runs")
 
 
+class Stopped(BaseException):
+    """A second interrupt. A name of its own, because click would take a KeyboardInterrupt and wait for the threads."""
+
+
 def main() -> NoReturn:
     """Entry point. What the user can put right is one sentence and exit code 2; an interrupt is 130."""
     try:
@@ -62,7 +66,7 @@ def main() -> NoReturn:
     except Problem as problem:
         print(f"honne: {problem}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         print("honne: stopped; the run can be resumed with the same command", file=sys.stderr, flush=True)
         # At once: episodes that run are not waited for. Their boxes end with this process.
         os._exit(130)
@@ -305,8 +309,11 @@ def run(
     allowance = Allowance(max_cost, max_tokens_total, max_time)
     started = time.monotonic()
     runner = prepare(written, Catalogue(tuple(environments or ())), record, model_list, priced=max_cost is not None)
-    with _display(quiet or as_json) as watch:
-        progress = play_all(runner, max_samples, limit, watch, allowance, cast("Retry", retry))
+    try:
+        with _display(quiet or as_json) as watch:
+            progress = play_all(runner, max_samples, limit, watch, allowance, cast("Retry", retry))
+    except KeyboardInterrupt as interrupt:
+        raise Stopped from interrupt
     final = {
         "run": str(record.folder),
         "planned": progress.planned,

@@ -28,6 +28,8 @@ from tools.problem import Problem
 PLANS = Path(__file__).parent / "plans"
 
 Order = Literal["safe_first", "unsafe_first"]
+LONGEST = 1 << 20
+"""Bytes of a plan file."""
 AA = "aa"
 """The arm that repeats the baseline: what looks like an effect there is noise."""
 
@@ -281,16 +283,33 @@ def presets() -> dict[str, Path]:
 def read(where: str | Path) -> Plan:
     """A plan as it is written, from a file or one of the presets by name. Raises Problem."""
     path = Path(where)
-    if not path.exists():
+    if not _exists(path):
         if str(where) not in presets():
-            raise Problem(f"no plan '{where}': give a TOML file or one of the presets: {', '.join(presets())}")
+            raise Problem(
+                f"no plan '{str(where)[:100]}': give a TOML file or one of the presets: {', '.join(presets())}"
+            )
         path = presets()[str(where)]
     try:
-        return Plan.model_validate({"name": path.stem, **tomllib.loads(path.read_text())})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        return Plan.model_validate({"name": path.stem, **tomllib.loads(_text(path))})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise Problem(f"{path}: not readable as TOML: {error}") from error
     except (ValidationError, TypeError) as error:
         raise Problem(f"{path}: {explain(error)}; fields of a plan are: {', '.join(Plan.model_fields)}") from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long a name, or none that a file can have
+        return False
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        read = file.read(LONGEST + 1)
+    if len(read) > LONGEST:
+        raise Problem(f"{path}: is longer than {LONGEST} bytes, so it is no plan")
+    return read.decode()
 
 
 def resolve(plan: Plan, environments: Sequence[str], cues: Mapping[str, OversightCue]) -> Plan:

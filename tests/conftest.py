@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("docker"):
                 item.add_marker(skip)
+
+
+Tally = Callable[..., None]
+_counts: dict[str, int] = {}
+
+
+@pytest.fixture(scope="session")
+def tally() -> Tally:
+    """Adds to a count that is printed when all tests are done: what was broken on purpose, and what became of it."""
+
+    def count(name: str, n: int = 1) -> None:
+        _counts[name] = _counts.get(name, 0) + n
+
+    return count
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for name, n in sorted(_counts.items()):
+        terminalreporter.write_line(f"{name}: {n}")
 
 
 @pytest.fixture(scope="session")
