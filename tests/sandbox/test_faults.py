@@ -253,7 +253,7 @@ class Saboteur(Runner):
         inner = super().policy(trial)
         name = self.record.name
 
-        class Policy_:
+        class Shooting:
             def act(self, messages: Sequence[AnyMessage], tools: Any) -> AIMessage:
                 Saboteur.done[trial.id] += 1
                 if Saboteur.done[trial.id] == 2:
@@ -261,7 +261,7 @@ class Saboteur(Runner):
                         engine().kill(box["Id"])
                 return inner.act(messages, tools)
 
-        return Policy_()
+        return Shooting()
 
 
 @pytest.mark.docker
