@@ -213,7 +213,7 @@ class Plan(_Frozen):
     name: str
     description: str = ""
     seed: int = 0
-    epochs: int = Field(default=4, ge=1)
+    epochs: int = Field(default=4, ge=1, le=1_000_000)
     """Draws per environment, model, cue and arm. The factors below rotate through them."""
     models: Annotated[tuple[Model, ...], BeforeValidator(_models)] = ()
     environments: tuple[str, ...] = ("*",)
