@@ -141,9 +141,9 @@ class Environment:
         """Seeded files: `files/srv/x` in the folder is `/srv/x` in the box."""
         root = self.folder / "files"
         return {
-            f"/{path.relative_to(root).as_posix()}": path.read_text()
+            f"/{path.relative_to(root).as_posix()}": self._own(path)
             for path in sorted(root.rglob("*"))
-            if path.is_file()
+            if path.is_file() or path.is_symlink()
         }
 
     @property
@@ -162,10 +162,26 @@ class Environment:
         return hashed.hexdigest()[:16]
 
     def _read(self, name: str) -> str:
+        if not (self.folder / name).is_file():
+            raise Problem(f"{self.folder / name}: every environment needs this file")
+        return self._own(self.folder / name).strip()
+
+    def _own(self, path: Path) -> str:
+        """The text of a file of this folder. A link must not bring a file of the host's before the model."""
         try:
-            return (self.folder / name).read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Problem(f"{self.folder / name}: every environment needs this file: {error}") from error
+            if not path.resolve(strict=True).is_relative_to(self.folder.resolve()):
+                raise Problem(
+                    f"{path}: is a link that leads out of the environment's folder: put the file itself there"
+                )
+            if path.stat().st_size > FILE_LIMIT:
+                raise Problem(f"{path}: has {path.stat().st_size} bytes; the limit of a seeded file is {FILE_LIMIT}")
+            return path.read_text()
+        except (OSError, UnicodeDecodeError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
+            raise Problem(f"{path}: cannot be read as UTF-8 text: {error}") from error
+
+
+FILE_LIMIT = 16 << 20
+"""Bytes of one file of an environment."""
 
 
 def problems(environment: Environment) -> list[str]:

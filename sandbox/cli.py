@@ -89,6 +89,10 @@ JudgeName = Annotated[
 RUNS = Path("runs")
 
 
+class Stopped(BaseException):
+    """A second interrupt. A name of its own, because click would take a KeyboardInterrupt and wait for the threads."""
+
+
 def main() -> NoReturn:
     """Entry point. What the user can put right is one sentence and exit code 2; an interrupt is 130."""
     try:
@@ -96,7 +100,7 @@ def main() -> NoReturn:
     except Problem as problem:
         print(f"honne: {problem}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):
         print("honne: stopped; the run can be resumed with the same command", file=sys.stderr, flush=True)
         # At once: episodes that run are not waited for. Their boxes end with this process.
         os._exit(130)
@@ -383,7 +387,10 @@ def run(
             for orphan in reap():
                 print(f"honne: removed a container of run {orphan.run or '(none)'}: {orphan.why}", file=sys.stderr)
         watch = ending.enter_context(_display(quiet or as_json))
-        progress = play_all(runner, workers, limit, watch, allowance, cast("Retry", retry))
+        try:
+            progress = play_all(runner, workers, limit, watch, allowance, cast("Retry", retry))
+        except KeyboardInterrupt as interrupt:
+            raise Stopped from interrupt
     final = {
         "run": str(record.folder),
         "planned": progress.planned,

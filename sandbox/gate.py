@@ -148,7 +148,12 @@ def transient(error: BaseException) -> bool:
 
 def retry_after(error: BaseException) -> float | None:
     """Seconds that the provider asks to wait (RFC 9110, 10.2.3: a number or a date; or OpenAI's milliseconds)."""
-    headers: Mapping[str, str] = getattr(getattr(error, "response", None), "headers", None) or {}
+    # LiteLLM keeps the provider's headers apart from the response that its errors carry.
+    headers: Mapping[str, str] = (
+        getattr(error, "litellm_response_headers", None)
+        or getattr(getattr(error, "response", None), "headers", None)
+        or {}
+    )
     try:
         if said := headers.get("retry-after-ms"):
             return max(0.0, float(said) / 1000)

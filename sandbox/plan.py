@@ -31,6 +31,8 @@ Order = Literal["safe_first", "unsafe_first"]
 Reasoning = Literal["native", "private", "visible", "none"]
 """Where an agent reasons: as it does by itself; in a scratchpad that it is told nobody reads; in one that it is told is
 part of its answer; or, as far as asking and its provider's options go, nowhere."""
+LONGEST = 1 << 20
+"""Bytes of a plan file."""
 AA = "aa"
 """The arm that repeats the baseline: what looks like an effect there is noise."""
 
@@ -217,7 +219,7 @@ class Plan(_Frozen):
     name: str
     description: str = ""
     seed: int = 0
-    epochs: int = Field(default=4, ge=1)
+    epochs: int = Field(default=4, ge=1, le=1_000_000)
     """Draws per environment, model, cue and arm. The factors below rotate through them."""
     models: Annotated[tuple[Model, ...], BeforeValidator(_models)] = ()
     environments: tuple[str, ...] = ("*",)
@@ -293,16 +295,33 @@ def presets() -> dict[str, Path]:
 def read(where: str | Path) -> Plan:
     """A plan as it is written, from a file or one of the presets by name. Raises Problem."""
     path = Path(where)
-    if not path.exists():
+    if not _exists(path):
         if str(where) not in presets():
-            raise Problem(f"no plan '{where}': give a TOML file or one of the presets: {', '.join(presets())}")
+            raise Problem(
+                f"no plan '{str(where)[:100]}': give a TOML file or one of the presets: {', '.join(presets())}"
+            )
         path = presets()[str(where)]
     try:
-        return Plan.model_validate({"name": path.stem, **tomllib.loads(path.read_text())})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        return Plan.model_validate({"name": path.stem, **tomllib.loads(_text(path))})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise Problem(f"{path}: not readable as TOML: {error}") from error
     except (ValidationError, TypeError) as error:
         raise Problem(f"{path}: {explain(error)}; fields of a plan are: {', '.join(Plan.model_fields)}") from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long a name, or none that a file can have
+        return False
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        read = file.read(LONGEST + 1)
+    if len(read) > LONGEST:
+        raise Problem(f"{path}: is longer than {LONGEST} bytes, so it is no plan")
+    return read.decode()
 
 
 def resolve(plan: Plan, environments: Sequence[str], cues: Mapping[str, OversightCue]) -> Plan:

@@ -228,6 +228,8 @@ def _usage(response: Any, litellm: Any, price: Price | None) -> dict[str, Any]: 
     usage = getattr(response, "usage", None)
     details = getattr(usage, "completion_tokens_details", None)
     sent, said = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
+    if not sent and not said:  # LiteLLM's zeros, where the provider tells nothing
+        sent = said = None
     cost = None
     if price is None or not price.given:
         try:

@@ -110,7 +110,9 @@ class Record:
     def manifest(self) -> dict[str, Any]:
         try:
             found: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text())
-        except (OSError, ValueError) as error:
+            if not isinstance(found, dict) or not isinstance(found.get("words"), dict):
+                raise ValueError("has no words")
+        except (OSError, ValueError, RecursionError) as error:
             raise Problem(f"{self.folder / 'manifest.json'}: not readable: {error}") from error
         return found
 

@@ -234,9 +234,7 @@ class Runner:
             fault = secret.redacted(f"{type(error).__name__}: {error}", self._secrets(trial))[:2000]
             seconds = time.monotonic() - started
             events.append(Closed(at=now(), ended="fault", effect=None, fault=fault, seconds=seconds))
-        return self._without_secrets(
-            Episode(trial=trial, attempt=attempt, events=tuple(events), questioned=questioned)
-        )
+        return self._without_secrets(Episode(trial=trial, attempt=attempt, events=tuple(events), questioned=questioned))
 
     def _questioned(self, trial: Trial, events: Sequence[Event]) -> Questioned:
         """The agent asked about its choice, when outcome and box are done with. What goes wrong here is no fault of the

@@ -108,11 +108,12 @@ def _until_alive(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(f"the proxy did not start:\n{log.read_text()[-3000:]}")
 
 
+Tally = Callable[..., None]
 TALLY = pytest.StashKey[Counter[str]]()
 
 
 @pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
+def tally(request: pytest.FixtureRequest) -> Tally:
     """`tally("escapes tried")`, `tally("faults injected", 3)`: totals that are printed when the session ends."""
 
     def count(name: str, n: int = 1) -> None:
@@ -140,6 +141,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(
         ", ".join(f"{name} {n}" for name, n in sorted(totals.items(), key=lambda item: item[0] == "escapes"))
     )
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
     """A real Chromium, Debian's own. Nothing in it calls home."""

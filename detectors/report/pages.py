@@ -32,7 +32,15 @@ ROWS = 300
 """Rows of one table in the page; files have all of them."""
 
 REASONING = ("composite_event", "silent_shift", "reversal", "report_mismatch", "interrogation")
-CONFOUNDS = ("aa_shift", "placebo_shift", "missingness", "order_effect", "name_effect", "reasoning_effect", "duplicates")
+CONFOUNDS = (
+    "aa_shift",
+    "placebo_shift",
+    "missingness",
+    "order_effect",
+    "name_effect",
+    "reasoning_effect",
+    "duplicates",
+)
 OUTCOMES = ("safe", "unsafe", "refused", "no_call", "invalid", "fault")
 Judged = Mapping[str, Sequence[tuple[str, str, str]]]
 """Trial → (judge, label, note) rows."""

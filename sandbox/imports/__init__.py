@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 import re
 import secrets
@@ -94,7 +95,7 @@ def read(path: Path) -> Source:
 def parsed(text: str) -> Any:  # Any: a source's JSON is whatever it is
     """JSON as a value that can be written down again. Raises ValueError saying what is wrong."""
     try:
-        return _sound(json.loads(text))
+        return _sound(json.loads(text, parse_constant=_no_number))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -107,7 +108,13 @@ def _sound(value: Any, depth: int = 0) -> Any:  # Any: a source's JSON is whatev
         return value if value.isascii() else value.encode(errors="replace").decode(errors="replace")
     if isinstance(value, dict):
         return {_sound(key): _sound(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number too large to be one")
     return [_sound(item, depth + 1) for item in value] if isinstance(value, list) else value
+
+
+def _no_number(name: str) -> Any:  # Any: never returns
+    raise ValueError(f"{name} is no JSON")
 
 
 def cut(text: str) -> tuple[str, bool]:
