@@ -1,5 +1,6 @@
 """Trials on a cluster: Ray's own on this machine, with nodes that die, and boxes in the real engine."""
 
+import contextlib
 import json
 import os
 import signal
@@ -143,7 +144,8 @@ class _Answer(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(BrokenPipeError):  # who asked was stopped meanwhile
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -183,10 +185,13 @@ def test_interrupted_once_it_finishes_what_runs_and_twice_it_stops_and_no_key_is
     playing.send_signal(signal.SIGINT)
     time.sleep(1)
     assert playing.poll() is None, "what runs is to be finished"
-    while playing.poll() is None:
+    while True:
         playing.send_signal(signal.SIGINT)
-        time.sleep(0.5)
-    assert playing.returncode == 130, (tmp_path / "said").read_text()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            playing.wait(timeout=30)
+            break
+    # An interrupt more may have met the interpreter on its way out.
+    assert playing.returncode in (130, -signal.SIGINT), (tmp_path / "said").read_text()
     for _ in range(100):
         if not left_in_the_engine("interrupted"):
             break
