@@ -87,7 +87,7 @@ class Player:
                 raise Problem(f"has other words for {', '.join(differ)}: install the same Honne on every node")
         except Problem as problem:
             return {"problem": str(problem)}
-        return {key: mine[key] for key in ("images", "versions", "host")}
+        return {key: mine[key] for key in ("images", "versions", "commit", "host")}
 
     def play(self, trial: str, attempt: int) -> str:
         """One attempt at a trial, as the line that goes on record."""
