@@ -76,6 +76,7 @@ def left_in_the_engine(run: str) -> list[object]:
 
 @pytest.mark.docker
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # nodes of Ray's take minutes to start on a busy machine
 def test_a_lost_node_is_a_fault_and_its_trials_are_played_again_none_twice(
     machines: Any, nodes: list[Any], tmp_path: Path
 ) -> None:
@@ -173,6 +174,7 @@ def command(folder: Path, name: str, address: str, provider: Provider) -> list[s
 
 @pytest.mark.docker
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # nodes of Ray's take minutes to start on a busy machine
 def test_interrupted_once_it_finishes_what_runs_and_twice_it_stops_and_no_key_is_left_anywhere(
     machines: Any, nodes: list[Any], provider: Provider, tmp_path: Path
 ) -> None:
@@ -214,6 +216,7 @@ def test_interrupted_once_it_finishes_what_runs_and_twice_it_stops_and_no_key_is
 
 @pytest.mark.docker
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # nodes of Ray's take minutes to start on a busy machine
 def test_a_node_that_would_play_other_words_is_left_out_and_said(machines: Any, nodes: list[Any]) -> None:
     resolved = Catalogue().resolve(plan("production_access"))
     kit = cluster.Kit("other", resolved, {"environment production_access": "0" * 16}, None)
