@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import shutil
+import socket
 import sys
 import tarfile
 import tempfile
@@ -12,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class Kit:
     """Hashes of all words as the driver has them. A node with others would play another experiment."""
     model_list: str | None
     """The text of a LiteLLM file."""
+    preparing: Mapping[str, Any] = field(default_factory=dict)
+    """What else `run.prepare` is told on every node."""
     format: int = FORMAT
     version: str = field(default_factory=lambda: version("honne"))
 
@@ -78,13 +81,13 @@ class Player:
             catalogue = run.Catalogue(tuple(self._unpacked))
             # Only its name is used: it is the driver that writes.
             record = Record(Path(kit.run))
-            self._runner = run.prepare(kit.plan, catalogue, record, self._listed(kit.model_list))
+            self._runner = run.prepare(kit.plan, catalogue, record, self._listed(kit.model_list), **kit.preparing)
             mine = self._runner.manifest
             if differ := sorted(name for name, words in kit.words.items() if mine["words"].get(name) != words):
                 raise Problem(f"has other words for {', '.join(differ)}: install the same Honne on every node")
         except Problem as problem:
             return {"problem": str(problem)}
-        return {key: mine[key] for key in ("images", "versions", "host")}
+        return {key: mine[key] for key in ("images", "versions", "commit", "host")}
 
     def play(self, trial: str, attempt: int) -> str:
         """One attempt at a trial, as the line that goes on record."""
@@ -136,6 +139,8 @@ class Players:
         self._seats: list[Seat] = []
         self._started: dict[str, int] = {}
         self._unfit: set[str] = set()
+        self._most = 0
+        """Players at a time: as many as there were nodes in the beginning. Limits of models are shared out over them."""
         self._looked = 0.0
         self._alone: float | None = None
         self._stopped = False
@@ -220,10 +225,12 @@ class Players:
             return
         self._looked = time.monotonic()
         taken = {seat.node for seat in self._seats} | self._unfit
-        for node in ray.nodes():  # type: ignore[no-untyped-call]  # Ray's
-            # Nodes without CPUs are, by Ray's convention, not for work.
-            if node["Alive"] and node["Resources"].get("CPU") and node["NodeID"] not in taken:
-                self._start(node["NodeID"], node["NodeManagerHostname"])
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's
+        # Nodes without CPUs are, by Ray's convention, not for work.
+        fit = [node for node in nodes if node["Alive"] and node["Resources"].get("CPU") and node["NodeID"] not in taken]
+        self._most = self._most or len(fit)
+        for node in fit[: self._most - len(self._seats)]:
+            self._start(node["NodeID"], node["NodeManagerHostname"])
 
     def _start(self, node: str, host: str) -> None:
         if self._started.get(node, 0) > REVIVALS:
@@ -241,7 +248,7 @@ class Players:
             )
             .remote()
         )
-        self._seats.append(Seat(node, host, player, player.begin.remote(self._kit, self._folders)))
+        self._seats.append(Seat(node, host, player, player.begin.remote(_share(self._kit, self._most), self._folders)))
 
     def _seat(self, seat: Seat) -> None:
         try:
@@ -267,6 +274,23 @@ class Players:
         if seat in self._seats:
             self._seats.remove(seat)
             _end(seat)
+
+
+def _share(kit: Kit, nodes: int) -> Kit:
+    """What one of so many nodes is sent: limits of a model are kept by each node for itself."""
+
+    def shared(name: str, value: Any) -> Any:  # Any: an option's value
+        if name in ("rpm", "tpm") and isinstance(value, int | float):
+            return value / nodes
+        if name == "max_connections" and isinstance(value, int):
+            return max(1, value // nodes)
+        return value
+
+    models = tuple(
+        model.model_copy(update={"options": {name: shared(name, value) for name, value in model.options.items()}})
+        for model in kit.plan.models
+    )
+    return replace(kit, plan=kit.plan.model_copy(update={"models": models}))
 
 
 def _end(seat: Seat) -> None:
@@ -302,6 +326,9 @@ class ClusterRunner(run.Runner):
     def play(self, trial: Trial, attempt: int) -> Episode:
         return self.players.play(trial, attempt)
 
+    def expect(self, coming: Sequence[Trial]) -> None:
+        """No box is started here."""
+
 
 @contextmanager
 def prepared(
@@ -312,17 +339,19 @@ def prepared(
     samples: int,
     address: str | None = None,
     say: Callable[[str], None] = lambda sentence: print(f"honne: {sentence}", file=sys.stderr),
+    **preparing: Any,
 ) -> Iterator[tuple[ClusterRunner, int]]:
     """A runner on the cluster at `address` and the number of trials it plays at a time: `samples` on each node.
 
-    The players are ended however the block ends. Raises Problem when no cluster answers or none of its nodes can play.
+    `preparing` is for `run.prepare` on every node. The players are ended however the block ends. Raises Problem when no
+    cluster answers or none of its nodes can play.
     """
     plan = catalogue.resolve(plan)
     for model in plan.models:
         check(model, model_list)
     known = run.manifest(plan, catalogue, {})
     folders = _packed(catalogue.folders)
-    kit = Kit(record.name, plan, known["words"], model_list.read_text() if model_list else None)
+    kit = Kit(record.name, plan, known["words"], model_list.read_text() if model_list else None, preparing)
     with _joined(address):
         players = Players(kit, folders, samples, say)
         try:
@@ -355,6 +384,7 @@ def _joined(address: str | None) -> Iterator[None]:
     if where == "local":
         quiet["include_dashboard"] = False
     try:
+        _reached(where)
         ray.init(address=where, **quiet)
     except (RayError, ConnectionError, RuntimeError, ValueError, AssertionError, OSError, KeyError) as error:
         raise Problem(
@@ -366,6 +396,13 @@ def _joined(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reached(address: str) -> None:
+    """Raises OSError when nothing listens there. Ray itself would try for minutes."""
+    host, _, port = address.partition("://")[2 if "://" in address else 0].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _packed(folders: Sequence[Path]) -> list[bytes]:

@@ -122,13 +122,13 @@ class StoredRecord(Record):
     def segment(self) -> Segment:
         with self._lock:
             self._opened += 1
-            return StoredSegment(self, self._opened)
+            return StoredSegment(self, self._opened, self._held)
 
-    def write(self, name: str, content: bytes) -> None:
-        """A new object among the episodes. Raises OSError, and when the run is no longer ours."""
+    def write(self, name: str, content: bytes, lease: "Lease | None") -> None:
+        """A new object among the episodes. Raises OSError, also when the run is no longer ours by that lease."""
         with _asking(str(self.folder)):
-            if self._held:
-                self._held.check()
+            if lease:
+                lease.check()
             self._fs.pipe_file(f"{self._path}/episodes/{name}", content)
 
     @property
@@ -142,8 +142,8 @@ class StoredRecord(Record):
         self.unreadable = []
         seen: set[tuple[str, int]] = set()
         finished: set[str] = set()
-        for _, episodes in self._read():
-            for episode in episodes:
+        for episodes in self._read():
+            for _, episode in episodes:
                 trial, attempt = episode.trial.id, episode.attempt
                 over = episode.outcome != "fault"
                 if (trial, attempt) in seen or (over and trial in finished):
@@ -153,8 +153,8 @@ class StoredRecord(Record):
                     finished.add(trial)
                 yield episode
 
-    def _read(self) -> Iterator[tuple[str, list[Episode]]]:
-        """Objects and what is in them. Those that were put together and removed meanwhile are read where they went."""
+    def _read(self) -> Iterator[list[tuple[bytes, Episode]]]:
+        """Lines and episodes, object by object. Those that were put together and removed meanwhile are read where they went."""
         read: set[str] = set()
         while names := [name for name in self._names() if name not in read]:
             gone = 0
@@ -165,7 +165,7 @@ class StoredRecord(Record):
                     if content is None:
                         gone += 1
                     else:
-                        yield name, self._parsed(name, content)
+                        yield self._parsed(name, content)
             if not gone:
                 return
 
@@ -195,11 +195,11 @@ class StoredRecord(Record):
                     raise content
         return [content if isinstance(content, bytes) else None for content in contents]
 
-    def _parsed(self, name: str, content: bytes) -> list[Episode]:
+    def _parsed(self, name: str, content: bytes) -> list[tuple[bytes, Episode]]:
         episodes = []
         for number, line in enumerate(self._lines(name, content), 1):
             try:
-                episodes.append(Episode.model_validate_json(line))
+                episodes.append((line, Episode.model_validate_json(line)))
             except ValidationError as error:
                 why = "cut short" if not line.endswith(b"\n") else error.errors()[0]["msg"]
                 self.unreadable.append(f"{name} line {number}: {why}")
@@ -228,7 +228,7 @@ class StoredRecord(Record):
         for start in range(0, len(small), COMPACTED):
             self.unreadable = []
             names = small[start : start + COMPACTED]
-            episodes: list[Episode] = []
+            episodes: list[tuple[bytes, Episode]] = []
             whole: list[str] = []
             for first in range(0, len(names), BATCH):
                 batch = names[first : first + BATCH]
@@ -240,18 +240,18 @@ class StoredRecord(Record):
                         whole.append(name)
             rows = [
                 {
-                    "line": each.model_dump_json(),
+                    "line": line.decode().removesuffix("\n"),
                     "trial": each.trial.id,
                     "attempt": each.attempt,
                     "outcome": each.outcome,
                 }
-                for each in episodes
+                for line, each in episodes
             ]
             schema = {name: getattr(pl, kind)() for name, kind in KIND.items()}
             table = io.BytesIO()
             pl.DataFrame(rows, schema=schema).write_parquet(table)
             target = f"{self.generation:06}-{start // COMPACTED:06}.parquet"
-            self.write(target, table.getvalue())
+            self.write(target, table.getvalue(), self._held)
             (written,) = self._contents([target])
             if written is None or len(self._lines(target, written)) != len(episodes):
                 return
@@ -277,8 +277,9 @@ class StoredRecord(Record):
 class StoredSegment(Segment):
     """One worker's objects. What is appended is in the store, whole, before anything else is done."""
 
-    def __init__(self, record: StoredRecord, worker: int) -> None:
+    def __init__(self, record: StoredRecord, worker: int, lease: "Lease | None") -> None:
         self._record = record
+        self._lease = lease
         # Two processes never share a generation; a name is never used twice, and a write that is tried again is the
         # same object.
         self._prefix = f"{record.generation:06}-{worker:06}"
@@ -287,7 +288,7 @@ class StoredSegment(Segment):
     def append(self, *episodes: Episode) -> None:
         self._appended += 1
         lines = b"".join(episode.model_dump_json().encode() + b"\n" for episode in episodes)
-        self._record.write(f"{self._prefix}-{self._appended:06}.jsonl", lines)
+        self._record.write(f"{self._prefix}-{self._appended:06}.jsonl", lines, self._lease)
 
     def close(self) -> None:
         pass
@@ -372,7 +373,9 @@ class Lease:
         self._beating.start()
 
     def check(self) -> None:
-        """Raises OSError when another may have taken the run."""
+        """Raises OSError when the run was given back, or another may have taken it."""
+        if self._over.is_set():
+            raise OSError(None, "the run is not held any more")
         if _clock() - self._seen > self._seconds * 2 / 3:
             raise OSError(None, "the run was not held for too long; another process may be playing it")
 

@@ -25,6 +25,8 @@ ONE_FILE: dict[str, str] = {
     "docker": "sandbox/container.py",
     "langgraph": "sandbox/agent.py",
     "litellm": "sandbox/policy.py",
+    "ray": "sandbox/cluster.py",
+    "upath": "sandbox/store.py",
 }
 """Library → the one file that may import it."""
 

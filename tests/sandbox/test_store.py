@@ -180,6 +180,9 @@ def test_many_objects_are_put_together_when_a_run_ends_and_read_the_same(bucket:
     before = record.fingerprint
     with record.owned():
         record.segment().append(*record.episodes())  # a second copy of everything, as a process cut short may leave
+        kept = record.segment()
+    with pytest.raises(OSError, match="not held any more"):
+        kept.append(*record.episodes())
     assert record.fingerprint != before
     assert sorted(each.trial.id for each in record.episodes()) == ids, "nothing counts twice"
 
@@ -256,7 +259,7 @@ def test_of_many_that_begin_at_once_one_holds_the_run(bucket: str) -> None:
 def test_a_holder_that_was_replaced_or_silent_writes_no_more(bucket: str, s3: Any) -> None:
     record = stored(f"{bucket}/replaced", lease=3.0)
     with record.owned():
-        record.write("a.jsonl", b"")
+        record.write("a.jsonl", b"", record._held)
         body = json.dumps({"token": "other"}).encode()
         s3.put_object(Bucket="bucket", Key="replaced/lock/000002", Body=body)
         for _ in range(200):
@@ -266,7 +269,7 @@ def test_a_holder_that_was_replaced_or_silent_writes_no_more(bucket: str, s3: An
                 break
             time.sleep(0.1)
         with pytest.raises(OSError, match="the run was not held for too long"):
-            record.write("b.jsonl", b"")
+            record.write("b.jsonl", b"", record._held)
     assert "replaced/episodes/b.jsonl" not in objects(s3, "replaced/")
 
 
