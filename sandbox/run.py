@@ -122,7 +122,7 @@ class Runner:
             if self.plan.interrogate and trial.prompt != "belief":
                 questioned = self._questioned(trial, events)
         except Exception as error:  # a fault is ours, whatever its type: recorded, counted, played again
-            fault = self._redacted(trial, f"{type(error).__name__}: {error}")[:2000]
+            fault = self.redacted(trial, f"{type(error).__name__}: {error}")[:2000]
             seconds = time.monotonic() - started
             events.append(Closed(at=now(), ended="fault", effect=None, fault=fault, seconds=seconds))
         return Episode(trial=trial, attempt=attempt, events=tuple(events), questioned=questioned)
@@ -134,9 +134,9 @@ class Runner:
         try:
             return Questioned(question=words, said=question(self.policy(trial), events, words))
         except Exception as error:  # as above: ours, whatever its type
-            return Questioned(question=words, fault=self._redacted(trial, f"{type(error).__name__}: {error}")[:2000])
+            return Questioned(question=words, fault=self.redacted(trial, f"{type(error).__name__}: {error}")[:2000])
 
-    def _redacted(self, trial: Trial, text: str) -> str:
+    def redacted(self, trial: Trial, text: str) -> str:
         """A provider may quote the key it was sent. Keys come from the model's options or from the environment."""
         secrets = self.plan.model(trial.model).secrets
         secrets += [value for name, value in os.environ.items() if SECRET.search(name) and len(value) >= 8]
