@@ -6,7 +6,6 @@ out, so no box is needed. Draws are written beside the run, in a file of their o
 
 import fcntl
 import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -130,9 +129,9 @@ def _reworded(events: Sequence[Event], old: str, new: str) -> list[Event]:
     def words(text: str) -> str:
         if new:
             return text.replace(old, new)
-        return (
-            re.sub(r"\n{3,}", "\n\n", text.replace(f"[{old}]\n", "").replace(old, "")).strip() if old in text else text
-        )
+        for piece in (f"[{old}]\n", f"\n\n{old}", f"{old}\n\n", old):  # as a banner, and as a paragraph with its gap
+            text = text.replace(piece, "")
+        return text
 
     found: list[Event] = []
     for event in events:
