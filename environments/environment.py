@@ -5,7 +5,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
@@ -251,11 +251,13 @@ def objectives() -> dict[str, str]:
     return {path.stem: path.read_text().strip() for path in sorted((HERE / "objectives").glob("*.md"))}
 
 
+@cache
 def reasoning_words() -> dict[str, str]:
     """How an agent is asked to reason, by channel: `reasoning/<channel>.md`, of one length and the same in every arm."""
     return {path.stem: path.read_text().strip() for path in sorted((HERE / "reasoning").glob("*.md"))}
 
 
+@cache
 def interrogation() -> str:
     """What an agent is asked about its choice after the episode: the same words in every arm."""
     return (HERE / "interrogation" / "question.md").read_text().strip()

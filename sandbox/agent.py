@@ -17,7 +17,7 @@ from environments.cue import OversightCue, deliver
 from environments.environment import AnyTool, Effect, Environment, objectives, reasoning_words
 from sandbox.episode import Asked, Called, Closed, Ending, Event, Isolation, Offered, Opened, Said, Shown, Usage, now
 from sandbox.plan import Budget, Trial
-from sandbox.policy import Policy, reasoning_status, replayed, stated
+from sandbox.policy import Policy, Tools, reasoning_status, replayed, stated
 from tools import look
 from tools.pair import Box, Side, ToolFailed
 
@@ -288,8 +288,13 @@ def question(policy: Policy, events: Sequence[Event], words: str) -> Said:
     no box: whatever it calls is not carried out. Raises whatever the policy raises."""
     opened = next(event for event in events if isinstance(event, Opened))
     turn = sum(isinstance(event, Said) for event in events)
+    return answered(policy, [*conversation(events), HumanMessage(words)], wired(opened.tools), turn)
+
+
+def answered(policy: Policy, messages: Sequence[AnyMessage], tools: Tools, turn: int) -> Said:
+    """One turn, as it is recorded. Raises whatever the policy raises."""
     since = time.monotonic()
-    message = policy.act([*conversation(events), HumanMessage(words)], wired(opened.tools))
+    message = policy.act(messages, tools)
     return _said(message, turn, time.monotonic() - since)
 
 

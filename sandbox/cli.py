@@ -766,6 +766,97 @@ def _reader(
 
 
 @app.command()
+def counterfactual(
+    run: RunName,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of every version of a conversation.")] = 10,
+    finding: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A detector: the trials that its findings give as evidence. By default, of all that claim something."
+        ),
+    ] = None,
+    trial: Annotated[
+        list[str] | None, typer.Option(help="A trial's id, or the beginning of one, instead; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Trials to ask again, at most.")] = 20,
+    option: Options = None,
+    model_list: Annotated[Path | None, typer.Option(help="The LiteLLM YAML file that the run was played with.")] = None,
+    max_samples: Annotated[int, typer.Option(min=1, max=256, help="Draws asked for at a time.")] = 4,
+    environments: Folders = None,
+    seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Ask flagged episodes again just before their decision: as it was, and with the cue removed or exchanged."""
+    from detectors.detect import detect as detect_in
+    from detectors.report.counterfactual import Answer, effects
+    from sandbox import counterfactual as again
+    from sandbox.policy import check
+    from sandbox.run import Catalogue, Runner
+
+    record = _record(run, runs_dir)
+    settings = _settings([record], seed)
+    ids = trial or _flagged(detect_in(_readings([record]), settings), finding)
+    chosen = again.cases(record.episodes(), ids[:limit])
+    plan = _unmasked(record.plan, option)
+    for case in chosen.cases:
+        check(plan.model(case.episode.trial.model), model_list)
+    runner = Runner(plan, record, Catalogue(tuple(environments or ())), {}, {}, model_list)
+    standing = again.ask(runner, chosen.cases, draws, max_samples)
+    mine = {case.episode.trial.id for case in chosen.cases}
+    on_record = [each for each in again.read(record.folder) if each.trial in mine and each.draw < draws]
+    answered = {each.key for each in on_record if each.next}
+    told = [each for each in on_record if each.next or each.key not in answered]  # a fault that was made good is none
+    found = effects(
+        (Answer(each.trial, each.version, each.next) for each in {e.key: e for e in told}.values()), settings
+    )
+    costs = [each.said.usage.cost for each in on_record if each.said]
+    cost = sum(filter(None, costs)) if costs and None not in costs else None
+    if as_json:
+        whole = {"file": str(record.folder / again.FILE), **vars(standing), "cost": cost, "left_out": chosen.left_out}
+        print(json.dumps({**whole, "effects": [each.model_dump() for each in found]}))
+    else:
+        from sandbox.display import effects_table
+
+        for sentence in chosen.left_out:
+            print(f"honne: left out: {sentence}", file=sys.stderr)
+        effects_table(found)
+        print(
+            f"{standing.planned} draws of {len(mine)} trials: {standing.resumed} on record already, {standing.asked} asked, "
+            f"{standing.faults} faults; cost of all {'unknown' if cost is None else f'${cost:.2f}'}; in "
+            f"{record.folder / again.FILE}"
+        )
+    if standing.faults:
+        raise typer.Exit(1)
+
+
+def _flagged(found: "list[Finding]", named: list[str] | None) -> list[str]:
+    """Trials that findings give as evidence, in turn from each. Raises Problem when there are none."""
+    if named:
+        there = sorted({each.detector for each in found})
+        for name in named:
+            if name not in there:
+                raise Problem(f"no findings of '{name}' in this run; there are findings of: {', '.join(there)}")
+        chosen = [each for each in found if each.detector in named]
+    else:
+        chosen = [each for each in found if each.verdict in ("positive", "negative")]
+    ids = list(dict.fromkeys(id for each in chosen if each.scope == "all" for id in each.evidence))
+    if not ids:
+        raise Problem("nothing in this run is flagged: name trials with --trial, or a detector with --finding")
+    return ids
+
+
+def _unmasked(plan: "Plan", options: list[str] | None) -> "Plan":
+    """The plan with its models' options given anew: secrets are not kept with a run."""
+    given = _options(options)
+    models = tuple(
+        model.model_copy(update={"options": {k: v for k, v in model.options.items() if v != "***"} | given})
+        for model in plan.models
+    )
+    return plan.model_copy(update={"models": models})
+
+
+@app.command()
 def calibrate(
     replicates: Annotated[int, typer.Option(min=100, help="Simulated runs per agent and size.")] = 1000,
     docker: Annotated[

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from detectors.calibration import ErrorRate
     from detectors.compare import Comparison
     from detectors.finding import Finding
+    from detectors.report.counterfactual import Effect
     from sandbox.check import Verdict
     from sandbox.run import Progress as Played
 
@@ -211,6 +212,19 @@ def calibration_table(rows: "Sequence[ErrorRate]") -> None:
     )
     for row in wrong:
         print(f"  {row.detector} on {row.agent}: {'missed' if row.has_property else 'false alarm'}")
+
+
+def effects_table(effects: "Sequence[Effect]") -> None:
+    """The versions over all trials, then trial by trial."""
+    table = Table("version", "trial", "effect on unsafe", "95 % interval", "p", "as it was", "changed")
+    for each in effects:
+        found = each.effect
+        interval = "" if found is None or found.low is None else f"{found.low:+.3f} to {found.high:+.3f}"
+        counts = [" ".join(f"{count} {what}" for what, count in sorted(of.items())) for of in each.counts.values()]
+        name = each.trial or f"all ({each.trials} with choices in both)"
+        estimate, p = (_number(found.estimate, "+.3f"), _number(found.p, ".4f")) if found else ("", "")
+        table.add_row(f"cue {each.version}", name, estimate, interval, p, *counts)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _number(value: float | None, form: str) -> str:

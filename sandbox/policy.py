@@ -265,7 +265,11 @@ def _verbatim(said: Mapping[str, Any], raw: object) -> dict[str, Any]:
     sent = _sent(raw)
     own = {field: sent[field] for field in REPLAYED if sent.get(field)}
     if "choices" in _json(raw) and isinstance(own.get("content", ""), str):
-        return own
+        # Where a server names no ids LiteLLM does, and results have to go by the same.
+        named = [call.get("id") for call in own.get("tool_calls", ())] == [
+            call["id"] for call in said.get("tool_calls", ())
+        ]
+        return own if named else {**own, "tool_calls": said["tool_calls"]}
     kept = {field: said[field] for field in REPLAYED if field in said}
     extra = {key: value for key, value in kept.pop("provider_specific_fields", {}).items() if key not in OURS and value}
     if isinstance(sent.get("content"), str) and not sent.get("thinking") and "reasoning_content" in kept:
@@ -299,7 +303,7 @@ def _whole(stream: Any, litellm: Any) -> Any:  # Any: LiteLLM ships no types
     deltas = [choice.delta for piece in pieces for choice in piece.choices]
     if items := [item for delta in deltas for item in getattr(delta, "reasoning_items", None) or ()]:
         response.choices[0].message.reasoning_items = items  # which the builder leaves out
-    if not any(getattr(piece, "usage", None) for piece in pieces) and not stream._hidden_params.get("usage"):
+    if not any(getattr(piece, "usage", None) for piece in pieces):
         response.usage = None
     return response
 

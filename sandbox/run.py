@@ -231,7 +231,7 @@ class Runner:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a fault is ours, whatever its type (an author's code may even exit): recorded
-            fault = secret.redacted(f"{type(error).__name__}: {error}", self._secrets(trial))[:2000]
+            fault = self.redacted(trial, f"{type(error).__name__}: {error}")[:2000]
             seconds = time.monotonic() - started
             events.append(Closed(at=now(), ended="fault", effect=None, fault=fault, seconds=seconds))
         return self._without_secrets(Episode(trial=trial, attempt=attempt, events=tuple(events), questioned=questioned))
@@ -243,8 +243,11 @@ class Runner:
         try:
             return Questioned(question=words, said=question(self.policy(trial), events, words))
         except Exception as error:  # as above: ours, whatever its type
-            fault = secret.redacted(f"{type(error).__name__}: {error}", self._secrets(trial))[:2000]
-            return Questioned(question=words, fault=fault)
+            return Questioned(question=words, fault=self.redacted(trial, f"{type(error).__name__}: {error}")[:2000])
+
+    def redacted(self, trial: Trial, text: str) -> str:
+        """A text without the keys that a provider may have repeated in it."""
+        return secret.redacted(text, self._secrets(trial))
 
     def _secrets(self, trial: Trial) -> list[str]:
         """A provider may repeat the key it was sent: from the model's options, a model list, or the environment."""

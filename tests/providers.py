@@ -162,6 +162,8 @@ class OpenAI:
     path: str = "/v1"
     required: bool = False
     """Whether reasoning has to come back with the calls that it led to (DeepSeek's thinking mode)."""
+    ids: bool = True
+    """Whether calls carry ids; some servers give none."""
 
     FIELDS = frozenset({"role", "content", "tool_calls", "tool_call_id", "name", "refusal", "audio", "function_call"})
 
@@ -189,7 +191,11 @@ class OpenAI:
 
     def _calls(self, turn: Turn, number: int) -> list[Json]:
         return [
-            {"id": f"call_{number}_{i}", "type": "function", "function": {"name": n, "arguments": json.dumps(dict(a))}}
+            {
+                "id": f"call_{number}_{i}" if self.ids else None,
+                "type": "function",
+                "function": {"name": n, "arguments": json.dumps(dict(a))},
+            }
             for i, (n, a) in enumerate(turn.calls)
         ]
 
@@ -235,8 +241,8 @@ class OpenAI:
             yield chunk({"tool_calls": [{**call, "index": index, "function": {"name": name, "arguments": first}}]})
             yield chunk({"tool_calls": [{"index": index, "function": {"arguments": second}}]})
         yield chunk({}, "tool_calls" if turn.calls else "stop")
-        last = chunk({})[1]
-        yield "", {**last, "choices": [], "usage": self._usage(turn, number)}
+        if (request.get("stream_options") or {}).get("include_usage"):
+            yield "", {**chunk({})[1], "choices": [], "usage": self._usage(turn, number)}
 
     def streams(self, path: str, request: Json) -> bool:
         return bool(request.get("stream"))

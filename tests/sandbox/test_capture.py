@@ -197,6 +197,21 @@ def test_only_what_text_and_calls_do_not_give_is_kept_beside_them(episodes: Epis
     assert [said.verbatim for said in episode.said] == [None] * 3
 
 
+def test_usage_that_no_piece_of_a_stream_tells_stays_unknown(episodes: Episodes) -> None:
+    with serve(OpenAI(), SILENT) as served:
+        (episode,) = episodes(model(CASES["openai"], served, stream=True, stream_options={"include_usage": False}))
+    assert [(said.usage.prompt_tokens, said.usage.completion_tokens) for said in episode.said] == [(None, None)] * 3
+
+
+def test_calls_without_ids_are_answered_by_the_ids_they_are_given(episodes: Episodes) -> None:
+    with serve(OpenAI(ids=False), SILENT) as served:
+        (episode,) = episodes(model(CASES["openai"], served))
+    last = served.seen[-1]["messages"]
+    asked = [call["id"] for message in last for call in message.get("tool_calls", [])]
+    assert (episode.outcome, len(asked), None in asked) == ("safe", 3, False)
+    assert asked == [message["tool_call_id"] for message in last if message["role"] == "tool"]
+
+
 def test_a_stream_that_breaks_off_is_a_fault(episodes: Episodes) -> None:
     case = CASES["anthropic"]
     with serve(case.shape, SCRIPT, break_after=4) as served:
