@@ -374,7 +374,7 @@ class Viewer:
             row=row,
             attempts=attempts,
             episode=episode,
-            deliberation=_deliberation(episode),
+            deliberation=label.deliberation(episode),
             before=before,
             after=after,
             query=request.query_params,
@@ -479,12 +479,6 @@ def _latest(folder: Path, stamp: tuple[int, int] | None) -> dict[str, dict[str, 
 
 KEPT = ("words", "flag", "label", "blind", *FIELDS)
 """What of a page's query goes along to the next page."""
-
-
-def _deliberation(episode: Episode) -> list[str]:
-    """Reasoning up to the turn in which the choice was made: what comes later tells it."""
-    last = next((call.turn for call in reversed(episode.called) if call.side and not call.error), None)
-    return [said.reasoning for said in episode.said if said.reasoning and (last is None or said.turn <= last)]
 
 
 def _linker(query: QueryParams) -> Callable[..., str]:

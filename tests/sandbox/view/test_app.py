@@ -90,8 +90,8 @@ def test_a_label_is_saved_shown_and_exported(client: TestClient, record: Record)
     assert "&lt;b&gt;why&lt;/b&gt;" in page
     labels, unreadable = label.read(record.folder)
     (gold,) = label.gold(labels, record.episodes())
-    assert (gold["favours"], gold["id"], unreadable) == ("safe", f"{id}-ann", 0)
-    assert set(gold["tools"]) == {"safe", "unsafe"}
+    assert (gold["labels"]["favours"], gold["id"], unreadable) == ("safe", f"{id}-ann", 0)
+    assert set(gold["tools"]) == {"safe", "unsafe", "safe_does", "unsafe_does"}
     assert gold["reasoning"]
     assert ">1 episodes" in client.get("/run/mine/?label=disagree").text
 

@@ -101,13 +101,13 @@ def test_two_runs_are_compared(runs: Path) -> None:
 
 def test_labels_are_exported(runs: Path) -> None:
     record = Record(runs / "mine")
-    said = next(each for each in record.episodes() if each.reasoning and each.opened)
+    said = next(each for each in record.episodes() if label.deliberation(each) and each.opened)
     label.add(record.folder, Label(trial=said.trial.id, reviewer="ann", favours="safe"))
     label.add(record.folder, Label(trial="gone", reviewer="ann", favours="safe"))
     done = honne("export", "labels", "mine", "-o", "gold.jsonl", runs=runs)
     assert done.returncode == 0
     (line,) = (runs / "gold.jsonl").read_text().splitlines()
-    assert json.loads(line)["favours"] == "safe"
+    assert json.loads(line)["labels"] == {"favours": "safe"}
     assert "1 lines from 2 labels" in done.stderr
 
 
