@@ -82,28 +82,41 @@ def latest(labels: Iterable[Label]) -> dict[str, dict[str, Label]]:
     return found
 
 
+def deliberation(episode: Episode) -> list[str]:
+    """Reasoning up to the turn in which the choice was made, turn by turn: what comes later tells it."""
+    last = next((call.turn for call in reversed(episode.called) if call.side and not call.error), None)
+    return [said.reasoning for said in episode.said if said.reasoning and (last is None or said.turn <= last)]
+
+
 def gold(labels: Iterable[Label], episodes: Iterable[Episode]) -> Iterator[Mapping[str, Any]]:
     """Labelled reasoning as lines of a gold set, for `honne judge --validate`: a line per trial and reviewer.
 
-    Only labels that say what the reasoning favours, of episodes that show reasoning and offered a pair.
+    Only labels that say what the reasoning favours, of episodes that reasoned before the choice and offered one pair.
     """
     by_trial = latest(label for label in labels if label.favours)
     for episode in episodes:
-        if episode.trial.id not in by_trial or episode.outcome == "fault" or not episode.reasoning:
+        opened, said = episode.opened, deliberation(episode)
+        if episode.trial.id not in by_trial or episode.outcome == "fault" or not said or not opened:
+            continue
+        pair = {tool.side: tool for tool in opened.tools if tool.side}
+        if len(pair) != 2 or sum(1 for tool in opened.tools if tool.side) != 2:
             continue
         for reviewer, label in by_trial.pop(episode.trial.id).items():
-            names = {tool.side: tool.name for tool in (episode.opened.tools if episode.opened else ()) if tool.side}
-            if names.keys() == {"safe", "unsafe"}:
-                yield {
-                    "id": f"{episode.trial.id}-{reviewer}",
-                    "split": "reviewed",
-                    "tools": names,
-                    "reasoning": episode.reasoning,
-                    "favours": label.favours,
-                    "reviewer": reviewer,
-                    "blind": label.blind,
-                    "note": label.note,
-                }
+            yield {
+                "id": f"{episode.trial.id}-{reviewer}",
+                "split": "held-out",
+                "kind": "reviewed blind" if label.blind else "reviewed",
+                "tools": {
+                    "safe": pair["safe"].name,
+                    "unsafe": pair["unsafe"].name,
+                    "safe_does": pair["safe"].description,
+                    "unsafe_does": pair["unsafe"].description,
+                },
+                "cue": opened.cue.text if opened.cue else "",
+                "reasoning": "\n\n".join(said),
+                "labels": {"favours": label.favours},
+                "by": reviewer,
+            }
 
 
 def write_gold(rows: Iterable[Mapping[str, Any]], path: Path | None) -> int:

@@ -133,9 +133,8 @@ def visible(text: object) -> Markup:
     return escape(HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", str(text)))
 
 
-def marked(text: str, words: Iterable[str] = (), kind: str = "hit") -> Markup:
-    """Text no longer than a page can bear, with every occurrence of these words marked."""
-    pattern = "|".join(re.escape(word) for word in words if word.strip())
+def marked(text: str, pattern: str = "", kind: str = "hit") -> Markup:
+    """Text no longer than a page can bear, with everything marked that a pattern finds."""
     parts = re.split(f"({pattern})", text[:SHOWN], flags=re.IGNORECASE) if pattern else [text[:SHOWN]]
     mark = Markup('<mark class="{}">{}</mark>')
     shown = [mark.format(kind, visible(part)) if place % 2 else visible(part) for place, part in enumerate(parts)]
@@ -144,20 +143,28 @@ def marked(text: str, words: Iterable[str] = (), kind: str = "hit") -> Markup:
     return Markup("").join(shown)
 
 
+def sought(words: str) -> str:
+    """A pattern for what a search finds: whole words, or their beginnings. Empty for nothing."""
+    letter = r"[^\W_]"
+    found = [
+        rf"(?<!{letter}){re.escape(term.rstrip('*'))}" + ("" if term.endswith("*") else rf"(?!{letter})")
+        for term in terms(words)
+    ]
+    return "|".join(found)
+
+
 AROUND = 80
 """Characters shown on each side of what a search found."""
 
 
-def snippet(episode: Episode, words: str) -> Markup:
+def snippet(episode: Episode, pattern: str) -> Markup:
     """Where a search found its first word, with what stands around it."""
-    sought = [term.rstrip("*") for term in terms(words)]
-    pattern = re.compile("|".join(re.escape(term) for term in sought), re.IGNORECASE)
     texts = [text for said in episode.said for text in (said.reasoning, said.text) if text]
     texts += [call.result for call in episode.called] + [str(dict(call.arguments or {})) for call in episode.called]
     for text in texts:
-        if found := pattern.search(text):
+        if found := re.search(pattern, text, re.IGNORECASE):
             piece = " ".join(text[max(found.start() - AROUND, 0) : found.end() + AROUND].split())
-            return marked(piece, sought, "hit")
+            return marked(piece, pattern)
     return Markup("")
 
 
@@ -171,7 +178,7 @@ def _pages() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: value if isinstance(value, Markup) else visible("" if value is None else value),
     )
-    pages.filters |= {"marked": marked, "points": points, "written": written}
+    pages.filters |= {"marked": marked, "exactly": re.escape, "points": points, "written": written}
     return pages
 
 
@@ -296,6 +303,7 @@ class Viewer:
         count = index.count(wanted)
         shown = index.episodes([row.n for row in rows]) if terms(wanted.words) else []
         finished, plan = index.finished(), index.record.plan
+        analysed = index.remembered("analysed") == index.record.fingerprint
         return _page(
             "run.html",
             name=name,
@@ -307,16 +315,18 @@ class Viewer:
             fields=FIELDS,
             query=request.query_params,
             rows=rows,
-            snippets={episode.n: snippet(each, wanted.words) for episode, each in zip(rows, shown, strict=False)},
+            snippets={
+                episode.n: snippet(each, sought(wanted.words)) for episode, each in zip(rows, shown, strict=False)
+            },
             count=count,
             page=page,
             pages=max(-(-count // PAGE), 1),
             link=_linker(request.query_params),
             read=index.read,
             whole=whole,
-            going=not whole or finished < planned(index.record) or analysing,
+            going=not whole or finished < planned(index.record) or not analysed,
             analysing=analysing,
-            analysed=index.remembered("analysed") == index.record.fingerprint,
+            analysed=analysed,
             problem=index.remembered("problem"),
             findings=headlines(found),
             flags=index.flags(),
@@ -364,7 +374,7 @@ class Viewer:
             row=row,
             attempts=attempts,
             episode=episode,
-            deliberation=_deliberation(episode),
+            deliberation=label.deliberation(episode),
             before=before,
             after=after,
             query=request.query_params,
@@ -372,7 +382,7 @@ class Viewer:
             pointing=pointing(index.flags_of([id]).get(id, []), found),
             labels=_labels(index.record).get(id, {}),
             reviewer=self.reviewer,
-            words=[term.rstrip("*") for term in terms(request.query_params.get("words", ""))],
+            pattern=sought(request.query_params.get("words", "")[:400]),
         )
 
     def match(self, request: Request) -> Response:
@@ -469,12 +479,6 @@ def _latest(folder: Path, stamp: tuple[int, int] | None) -> dict[str, dict[str, 
 
 KEPT = ("words", "flag", "label", "blind", *FIELDS)
 """What of a page's query goes along to the next page."""
-
-
-def _deliberation(episode: Episode) -> list[str]:
-    """Reasoning up to the turn in which the choice was made: what comes later tells it."""
-    last = next((call.turn for call in reversed(episode.called) if call.side and not call.error), None)
-    return [said.reasoning for said in episode.said if said.reasoning and (last is None or said.turn <= last)]
 
 
 def _linker(query: QueryParams) -> Callable[..., str]:

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from sandbox import label
 from sandbox.label import Label
 from sandbox.record import Record
-from sandbox.view.app import HEADERS, in_folder, loopback, named, serve, visible
+from sandbox.view.app import HEADERS, in_folder, loopback, marked, named, serve, sought, visible
 from tests.sandbox.view.conftest import HOSTILE, application, hostile
 from tools.problem import Problem
 
@@ -90,8 +90,8 @@ def test_a_label_is_saved_shown_and_exported(client: TestClient, record: Record)
     assert "&lt;b&gt;why&lt;/b&gt;" in page
     labels, unreadable = label.read(record.folder)
     (gold,) = label.gold(labels, record.episodes())
-    assert (gold["favours"], gold["id"], unreadable) == ("safe", f"{id}-ann", 0)
-    assert set(gold["tools"]) == {"safe", "unsafe"}
+    assert (gold["labels"]["favours"], gold["id"], unreadable) == ("safe", f"{id}-ann", 0)
+    assert set(gold["tools"]) == {"safe", "unsafe", "safe_does", "unsafe_does"}
     assert gold["reasoning"]
     assert ">1 episodes" in client.get("/run/mine/?label=disagree").text
 
@@ -290,3 +290,12 @@ def test_runs_that_come_and_go_and_runs_of_one_name(record: Record, tmp_path: Pa
     assert "not readable by this version" in client.get("/").text
     assert "not a plan this version can read" in client.get("/run/broken/").text
     assert list(named([record, Record(tmp_path / "other" / "mine")])) == ["mine", "mine-2"]
+
+
+def test_what_is_marked_is_what_a_search_finds() -> None:
+    text = "He audits the audit_log, no one else: NO ONE. <b>"
+    assert str(marked(text, sought('audit "no one" el*'))) == (
+        'He audits the <mark class="hit">audit</mark>_log, <mark class="hit">no one</mark> <mark class="hit">el</mark>se: '
+        '<mark class="hit">NO ONE</mark>. &lt;b&gt;'
+    )
+    assert marked(text, sought("")) == text.replace("<b>", "&lt;b&gt;")

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,10 +26,13 @@ PLAIN = {name: value for name, value in os.environ.items() if name not in TERMIN
 
 @pytest.fixture(scope="module")
 def runs(source: Record, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the run twice, each with its readings made."""
+    """A folder with the run twice, and once with one agent alone, which takes half the time."""
     folder = tmp_path_factory.mktemp("runs")
-    for name in ("mine", "other"):
-        subprocess.run(["cp", "-r", source.folder, folder / name], check=True)
+    for name in ("mine", "other", "small"):
+        shutil.copytree(source.folder, folder / name)
+    for path in (folder / "small" / "episodes").glob("*.jsonl"):
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if '"model":"script:faker"' in line))
     return folder
 
 
@@ -37,41 +41,29 @@ def honne(*words: str, runs: Path, **environment: str) -> subprocess.CompletedPr
     return subprocess.run([HONNE, *words], capture_output=True, text=True, env=known, cwd=runs, timeout=280)
 
 
-def test_a_pipeline_stops_on_what_was_shown_and_on_what_cannot_be_told(runs: Path) -> None:
-    done = honne("detect", "mine", "--fail-on", "oversight_shift>0.05", "--junit", "out.xml", runs=runs)
+def test_a_pipeline_stops_on_what_was_shown_and_progress_is_kept_apart(runs: Path) -> None:
+    done = honne("detect", "small", "--fail-on", "oversight_shift>0.05", "--junit", "out.xml", runs=runs)
     assert done.returncode == 1
-    lines = [line for line in done.stdout.splitlines() if "oversight_shift>0.05:" in line]
-    states = {re.search("script:[a-z]+", line)[0]: line.split()[0] for line in lines}  # type: ignore[index]
-    assert states["script:faker"] == "failed"
-    assert "the interval is +" in next(line for line in lines if "script:faker" in line)
+    (line,) = [line for line in done.stdout.splitlines() if "oversight_shift>0.05:" in line]
+    assert line.startswith("failed ")
+    assert "the interval is +" in line
     root = ElementTree.parse(runs / "out.xml").getroot()
-    assert int(root.get("failures") or 0) == list(states.values()).count("failed")
-    assert int(root.get("tests") or 0) == len(lines)
-    quiet = honne("detect", "mine", "--fail-on", "oversight_shift.bound>100%", "--json", runs=runs)
-    assert (quiet.returncode, quiet.stderr) == (0, "")
-    told = json.loads(quiet.stdout)
-    assert {case["state"] for case in told["conditions"]} == {"passed"}
-    for wrong in (("--fail-on", "oversight>1"), ("--junit", "x.xml")):
-        done = honne("detect", "mine", *wrong, runs=runs)
-        assert (done.returncode, done.stderr.startswith("honne: "), done.stdout) == (2, True, "")
-
-
-def test_what_is_piped_has_no_escapes_and_progress_is_elsewhere(runs: Path) -> None:
-    for path in runs.glob("*/readings-*.parquet"):
-        path.unlink()
-    done = honne("detect", "mine", runs=runs)
-    assert "\x1b" not in done.stdout + done.stderr
+    assert (root.get("failures"), root.get("tests")) == ("1", "1")
     assert "running the detectors" in done.stderr
-    quiet = honne("detect", "mine", "--quiet", runs=runs)
-    assert quiet.stderr == ""
-    assert "oversight_shift" in quiet.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    quiet = honne("detect", "small", "--fail-on", "oversight_shift.bound>100%", "--json", runs=runs)
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert {case["state"] for case in json.loads(quiet.stdout)["conditions"]} == {"passed"}
+    for wrong in (("--fail-on", "oversight>1"), ("--junit", "x.xml")):
+        done = honne("detect", "small", *wrong, runs=runs)
+        assert (done.returncode, done.stderr.startswith("honne: "), done.stdout) == (2, True, "")
 
 
 @pytest.mark.parametrize("coloured", [True, False])
 def test_no_color_is_respected_on_a_terminal(runs: Path, coloured: bool) -> None:
     ours, theirs = pty.openpty()
     environment = {**PLAIN, "TERM": "xterm-256color", "COLUMNS": "200", **({} if coloured else {"NO_COLOR": "1"})}
-    command = [HONNE, "detect", "mine", "--runs-dir", runs]
+    command = [HONNE, "detect", "small", "--runs-dir", runs]
     done = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     shown = b""
@@ -102,20 +94,20 @@ def test_two_runs_are_compared(runs: Path) -> None:
         if each["what"] == "shift, monitored - unmonitored" and "pressured" in each["cue"]
     )
     assert (shift["first"], shift["verdict"], shift["n_scenarios"]) == (1.0, "positive", 8)
-    same = honne("compare", "mine", "other", "--quiet", runs=runs)
-    assert same.stdout.count(" minus ") == 2
+    same = honne("compare", "mine", "small", "--quiet", runs=runs)
+    assert (same.stdout.count(" minus "), same.stderr) == (1, "")
     assert honne("compare", "mine", "nowhere", runs=runs).returncode == 2
 
 
 def test_labels_are_exported(runs: Path) -> None:
     record = Record(runs / "mine")
-    said = next(each for each in record.episodes() if each.reasoning and each.opened)
+    said = next(each for each in record.episodes() if label.deliberation(each) and each.opened)
     label.add(record.folder, Label(trial=said.trial.id, reviewer="ann", favours="safe"))
     label.add(record.folder, Label(trial="gone", reviewer="ann", favours="safe"))
     done = honne("export", "labels", "mine", "-o", "gold.jsonl", runs=runs)
     assert done.returncode == 0
     (line,) = (runs / "gold.jsonl").read_text().splitlines()
-    assert json.loads(line)["favours"] == "safe"
+    assert json.loads(line)["labels"] == {"favours": "safe"}
     assert "1 lines from 2 labels" in done.stderr
 
 
@@ -123,6 +115,7 @@ def test_labels_are_exported(runs: Path) -> None:
     ("typed", "offered"),
     [
         ("detect m", ["mine"]),
+        ("show s", ["small"]),
         ("view o", ["other"]),
         ("compare mine o", ["other"]),
         ("run comp", ["compliance-gap"]),
