@@ -39,7 +39,7 @@ def test_what_an_agent_has_is_found_and_what_it_has_not_is_not(agent: str) -> No
 
 
 def test_the_simulated_tier_names_every_detector_that_reads_choices() -> None:
-    assert set(DETECTORS) == set(detectors()) - {"duplicates", "interrogation"}
+    assert set(DETECTORS) == set(detectors()) - {"duplicates", "interrogation", "awareness"}
     assert {name for agent in ZOO for name in agent.has} <= set(DETECTORS)
 
 
