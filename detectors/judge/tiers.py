@@ -114,10 +114,21 @@ class Embedding:
         for name in ("favours", *FIELDS):
             labelled = [(each.item, getattr(each.labels, name)) for each in self.gold]
             labelled = [(item, label) for item, label in labelled if label is not None]
-            rows = [self._features(item, name) for item, _ in labelled]
+            rows = [self._seen(item, name) for item, _ in labelled]
             fit = LogisticRegression(C=10.0, class_weight="balanced", max_iter=2_000)
             fitted[name] = fit.fit(rows, [str(label) for _, label in labelled])
         return fitted
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, bool], Any]:  # Any: arrays of floats
+        return {}
+
+    def _seen(self, item: Item, name: str) -> Any:  # Any: an array of floats
+        """Features, made once: all questions but one use the same."""
+        key = item.content, name == "favours"
+        if key not in self._known:
+            self._known[key] = self._features(item, name)
+        return self._known[key]
 
     def _features(self, item: Item, name: str) -> Any:  # Any: an array of floats
         """For what is favoured: what is said about the one tool less what is said about the other, and the end of the
@@ -145,7 +156,7 @@ class Embedding:
     def vote(self, item: Item, number: int) -> Vote:
         said: dict[str, str | None] = {}
         for name, fit in self._fitted.items():
-            chances = fit.predict_proba([self._features(item, name)])[0]
+            chances = fit.predict_proba([self._seen(item, name)])[0]
             said[name] = str(fit.classes_[chances.argmax()]) if chances.max() >= SURE else None
         favours = said.pop("favours")
         says = {name: None if value is None else value == "True" for name, value in said.items()}
