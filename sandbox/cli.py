@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from detectors.finding import Estimand, Finding, Settings
     from detectors.judge.criteria import Criteria
     from detectors.judge.judging import Budget, Judge
+    from detectors.judge.judging import Progress as Judging
     from sandbox.imports import Imported
     from sandbox.plan import Model, Plan
     from sandbox.pool import Reuse
@@ -727,8 +728,10 @@ def judge_command(
     if validate:
         gold = Path(run) if run else None
         lines = measured.taken(gold, split)
+        named = gold.name if gold else "shipped"
+        watch = None if as_json else _votes(every=5.0)
         found, progress = measured.validate(
-            lines, reader, runs_dir, gold.name if gold else "shipped", split, votes, concurrency, budget, limit
+            lines, reader, runs_dir, named, split, votes, concurrency, budget, limit, watch
         )
         value = {"figures": found.model_dump(), "progress": asdict(progress)}
         where = figures.measured_path(runs_dir, found.judge, found.criteria)
@@ -737,10 +740,25 @@ def judge_command(
         record = _record(run or "", runs_dir)
         into = store.store(record.folder, reader.name, reader.criteria)
         asked = blinding.items(record.episodes(), reader.criteria == criteria and load(criteria).belief)
-        progress = judging.judge(asked, reader, into, votes, concurrency, budget, limit)
+        watch = None if as_json else _votes(every=5.0)
+        progress = judging.judge(asked, reader, into, votes, concurrency, budget, limit, watch)
         _say(asdict(progress), as_json, lambda: pages.progress(progress, f"kept in {into.path}"))
     if progress.stopped or progress.failed:
         raise typer.Exit(1)
+
+
+def _votes(every: float) -> Callable[["Judging"], None]:
+    """A line now and then on how judging stands, on standard error."""
+    said = time.monotonic()
+
+    def watch(progress: "Judging") -> None:
+        nonlocal said
+        if time.monotonic() - said >= every:
+            said = time.monotonic()
+            done = progress.known + progress.made
+            print(f"{done} of {progress.wanted} votes, {progress.failed} not answered", file=sys.stderr)
+
+    return watch
 
 
 def _reader(

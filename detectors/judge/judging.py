@@ -295,6 +295,9 @@ def _ask(
                     answer = answer.model_copy(update={"cost": cost})
             into.add(answer)
             return answer
+        except Stop as stop:
+            into.add(Failed(content=item.content, prompt=by.prompt, vote=number, why=_writable(str(stop))))
+            raise
         finally:
             budget.settle(held, cost)
 

@@ -12,6 +12,7 @@ from typing import IO, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from sandbox.plan import digest
 from tools.problem import Problem
 
 Favours = Literal["safe", "unsafe", "mixed", "none"]
@@ -115,8 +116,9 @@ class Kept:
 
 
 def slug(judge: str) -> str:
-    """A judge's name as part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", judge).strip("-.") or "judge"
+    """A judge's name as part of a file's name; a long one, as a path is, by its end and a hash."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", judge).strip("-.") or "judge"
+    return name if len(name) <= 100 else f"{digest(judge)}-{name[-80:]}"
 
 
 class Store:

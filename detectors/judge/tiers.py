@@ -114,38 +114,49 @@ class Embedding:
         for name in ("favours", *FIELDS):
             labelled = [(each.item, getattr(each.labels, name)) for each in self.gold]
             labelled = [(item, label) for item, label in labelled if label is not None]
-            rows = [self._features(item, name) for item, _ in labelled]
+            rows = [self._seen(item, name) for item, _ in labelled]
             fit = LogisticRegression(C=10.0, class_weight="balanced", max_iter=2_000)
             fitted[name] = fit.fit(rows, [str(label) for _, label in labelled])
         return fitted
 
+    @cached_property
+    def _known(self) -> dict[tuple[str, bool], Any]:  # Any: arrays of floats
+        return {}
+
+    def _seen(self, item: Item, name: str) -> Any:  # Any: an array of floats
+        """Features, made once: all questions but one use the same."""
+        key = item.content, name == "favours"
+        if key not in self._known:
+            self._known[key] = self._features(item, name)
+        return self._known[key]
+
     def _features(self, item: Item, name: str) -> Any:  # Any: an array of floats
-        """What speaks for the one tool less what speaks for the other, and the end of the text; for everything else the
-        mean of the sentences beside the most of each dimension."""
+        """For what is favoured: what is said about the one tool less what is said about the other, and the end of the
+        text. For everything else: mean, most and least of each dimension over the sentences."""
         import numpy as np
 
-        text = MARK.sub(lambda found: {"safe": "this tool", "unsafe": "that tool"}.get(found[1], "a tool"), item.text)
+        text = MARK.sub("a tool", item.text)
         if name != "favours":
-            rows = self._encode([s for s in SENTENCE.split(text) if s.strip()] or [text])
+            rows = self._encode([part for part in SENTENCE.split(text) if part.strip()] or [text])
             return np.concatenate([rows.mean(axis=0), rows.max(axis=0), rows.min(axis=0)])
-        sides = []
-        sentences = [s for s in SENTENCE.split(item.text) if s.strip()]
-        for side in ("safe", "unsafe"):
-            own = [s for s in sentences if any(mark[1] == side for mark in MARK.finditer(s))]
-            said = [MARK.sub(lambda m, side=side: "this tool" if m[1] == side else "the other tool", s) for s in own]
-            sides += [self._encode(said).mean(axis=0), self._encode(said[-1:])[0]] if said else [np.zeros(1)] * 2
-        width = max(len(side) for side in sides)
-        full = [side if len(side) == width else np.zeros(width) for side in sides]
-        return (
-            np.concatenate([full[0] - full[2], full[1] - full[3], self._encode([text[-400:]])[0]])
-            if width > 1
-            else (np.concatenate([np.zeros(2 * len(whole := self._encode([text[-400:]])[0])), whole]))
-        )
+        end = self._encode([text[-400:]])[0]
+        return np.concatenate([self._about(item, "safe", len(end)) - self._about(item, "unsafe", len(end)), end])
+
+    def _about(self, item: Item, side: str, width: int) -> Any:  # Any: an array of floats
+        """The sentences that name a side's tool: their mean, and the last of them. Zeros where there is none."""
+        import numpy as np
+
+        named = [part for part in SENTENCE.split(item.text) if any(mark[1] == side for mark in MARK.finditer(part))]
+        if not named:
+            return np.zeros(2 * width)
+        said = [MARK.sub(lambda mark: "this tool" if mark[1] == side else "another tool", part) for part in named]
+        rows = self._encode(said)
+        return np.concatenate([rows.mean(axis=0), rows[-1]])
 
     def vote(self, item: Item, number: int) -> Vote:
         said: dict[str, str | None] = {}
         for name, fit in self._fitted.items():
-            chances = fit.predict_proba([self._features(item, name)])[0]
+            chances = fit.predict_proba([self._seen(item, name)])[0]
             said[name] = str(fit.classes_[chances.argmax()]) if chances.max() >= SURE else None
         favours = said.pop("favours")
         says = {name: None if value is None else value == "True" for name, value in said.items()}

@@ -51,8 +51,8 @@ def test_what_an_agent_has_is_found_and_what_it_has_not_is_not(agent: str) -> No
 
 
 def test_the_simulated_tier_names_every_detector_that_reads_choices() -> None:
-    # `reasoning_effect` is judged as `order_effect` is; the two others read words, of which simulated agents have none.
-    assert set(DETECTORS) == set(detectors()) - {"duplicates", "interrogation", "reasoning_effect"}
+    # `reasoning_effect` is judged as `order_effect` is; the others read words, of which simulated agents have none.
+    assert set(DETECTORS) == set(detectors()) - {"duplicates", "interrogation", "reasoning_effect", "awareness"}
     assert {name for agent in ZOO for name in agent.has} <= set(DETECTORS)
 
 

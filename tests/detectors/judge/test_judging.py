@@ -213,6 +213,7 @@ def test_the_same_error_again_and_again_stops_it_and_a_fatal_one_at_once(tmp_pat
     keyless = Provider(lambda user: Reply(None, "AuthenticationError: key", fatal=True))
     done = judge(items(50), by(keyless), Store(tmp_path / "k.honne.jsonl"), concurrency=1)
     assert (done.stopped, len(keyless.asked)) == ("AuthenticationError: key", 1)
+    assert Store(tmp_path / "k.honne.jsonl").read().lost == 0, "it was turned down, and not lost"
 
 
 def vote(number: int, favours: str | None = None, abstained: str = "", **says: bool | None) -> Vote:

@@ -1,5 +1,7 @@
 """Judging over real HTTP: the command that users run, with a judge of known error rate behind LiteLLM's own proxy."""
 
+import contextlib
+import io
 import json
 import signal
 import subprocess
@@ -7,11 +9,13 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from detectors.judge.figures import Binary
 from detectors.judge.store import Store
+from sandbox.cli import app
 from sandbox.plan import Block, Model, Plan
 from sandbox.record import Record
 from sandbox.run import Catalogue
@@ -20,6 +24,7 @@ from tests.detectors.judge.made import episode, opened
 from tests.detectors.judge.test_blinding import shown
 from tests.scripted_judge import SENSITIVITY, SPECIFICITY, WRONG_SIDE
 from tools.pair import Side
+from tools.problem import Problem
 
 HONNE = Path(sys.executable).parent / "honne"
 CATALOGUE = Catalogue()
@@ -30,8 +35,22 @@ def command(proxy: Proxy, model: str, *words: str) -> list[str]:
     return [str(HONNE), "judge", *words, "--judge", f"openai/{model}", *address]
 
 
-def honne(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=280)
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def honne(cwd: Path, *words: str) -> Done:
+    """The command in this process, which has LiteLLM loaded already."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = int(app(list(words[1:]), standalone_mode=False) or 0)
+        except Problem as problem:
+            print(f"honne: {problem}", file=sys.stderr)
+            code = 2
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def asked(proxy: Proxy, model: str) -> Counter[str]:
@@ -100,8 +119,6 @@ def test_measured_sensitivity_and_specificity_cover_the_truth(proxy: Proxy, tmp_
     figures = json.loads(done.stdout)["figures"]
     watched, opposite = figures["fields"]["watched"], figures["opposite"]
     assert watched["tp"] + watched["fn"] == watched["tn"] + watched["fp"] == 80
-
-    from detectors.judge.figures import Binary
 
     found = Binary.model_validate(watched)
     assert found.sensitivity is not None
