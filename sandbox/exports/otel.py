@@ -88,13 +88,13 @@ def _receiver(endpoint: str) -> Iterator[Send]:
     try:
         yield send
     finally:
-        exporter.shutdown()
+        exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
 
 
 @contextmanager
 def _file(path: Path) -> Iterator[Send]:
     """A request a line, as the OpenTelemetry collector's file exporter and receiver have it."""
-    from google.protobuf.json_format import MessageToDict
+    from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # ships no types
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
     try:
@@ -169,7 +169,7 @@ def trace(final: Final, run: str, content: bool) -> "list[ReadableSpan]":
         clock += int(event.seconds * 1e9)
         span.end(clock)
     agent.end(max(clock, end))
-    return sorted(ended, key=lambda span: span is not agent)
+    return sorted(ended, key=lambda span: span.parent is not None)
 
 
 def _tracer(episode: Episode) -> "tuple[Tracer, list[ReadableSpan]]":
