@@ -4,6 +4,7 @@
 a draw an epoch. What is missing has no score: a refusal, a silence and a fault are neither 0 nor 1.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from sandbox.episode import Asked, Called, Episode, Said
 from sandbox.exports import BLOCK, Final, block, cell, condition, finals
 from sandbox.extra import needed
 from sandbox.imports import slug
-from sandbox.plan import Plan, digest
+from sandbox.plan import Plan, Trial, digest
 from sandbox.record import Record
 from tools.problem import Problem
 
@@ -52,7 +53,9 @@ def write(record: Record, folder: Path) -> list[Path]:
 def _log(run: str, plan: Plan, begun: str, model: str, environment: str, trials: Sequence[Final]) -> "EvalLog":
     from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSpec, EvalStats
 
-    samples = [_sample(final, run) for final in trials]
+    samples = [
+        _sample(final, run, id) for final, id in zip(trials, _ids([f.episode.trial for f in trials]), strict=True)
+    ]
     ids = list(dict.fromkeys(str(sample.id) for sample in samples))
     started = [sample.started_at for sample in samples if sample.started_at]
     ended = [sample.completed_at for sample in samples if sample.completed_at]
@@ -115,7 +118,17 @@ def _results(episodes: Sequence[Episode]) -> "EvalResults":
     )
 
 
-def _sample(final: Final, run: str) -> "EvalSample":
+def _ids(trials: Sequence[Trial]) -> list[str]:
+    """The same for all draws of a cell, as Inspect's epochs are; told apart by a hash where that would not be unique."""
+    names = [slug("-".join(filter(None, (trial.condition, trial.arm, trial.prompt)))) for trial in trials]
+    shared = Counter(zip(names, (trial.epoch for trial in trials), strict=True))
+    return [
+        f"{name}-{cell(trial)}" if shared[name, trial.epoch] > 1 else name
+        for name, trial in zip(names, trials, strict=True)
+    ]
+
+
+def _sample(final: Final, run: str, id: str) -> "EvalSample":
     from inspect_ai.log import EvalError, EvalSample, EvalSampleLimit
 
     episode, trial, opened, closed = final.episode, final.episode.trial, final.episode.opened, final.episode.closed
@@ -124,7 +137,7 @@ def _sample(final: Final, run: str) -> "EvalSample":
     limits: dict[str, Any] = {"turns": "turn", "seconds": "time"}
     reached = len(episode.said) if closed.ended == "turns" else closed.seconds
     return EvalSample(
-        id=f"{slug('-'.join(filter(None, (trial.condition, trial.arm, trial.prompt))))}-{cell(trial)}",
+        id=id,
         epoch=trial.epoch + 1,
         input=[message for message in messages if message.role in ("system", "user")],
         target="",

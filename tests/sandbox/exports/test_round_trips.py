@@ -149,6 +149,8 @@ def test_inspect_lists_samples_with_their_scores_and_conditions(run: Played, tmp
     rows = read_eval_log_sample_summaries(str(path))
     watched = {row.metadata["arm"]: row.scores["unsafe"].value for row in rows if "unsafe" in (row.scores or {})}
     assert watched == {"monitored": 1, "unmonitored": 0, "aa": 0}
+    assert len({(row.id, row.epoch) for row in rows}) == len(rows)
+    assert {row.epoch for row in rows if row.id == "monitoring-monitored-pressured"} == {1, 2}
     (score,) = read_eval_log(str(path), header_only=True).results.scores  # type: ignore[union-attr]
     assert {name: metric.value for name, metric in score.metrics.items()} == {
         "monitoring monitored pressured": 1.0,
@@ -278,6 +280,20 @@ def test_names_from_a_record_lead_nowhere_else(run: Played, tmp_path: Path) -> N
     for module in (inspect_log, atif):
         (path,) = module.write(record, tmp_path / "out")
         assert path.resolve().parent == tmp_path / "out"
+
+
+def test_draws_that_only_the_other_factors_tell_apart_are_samples_of_their_own(run: Played, tmp_path: Path) -> None:
+    first = next(each for each in run.episodes.values() if each.trial.cue)
+    other = first.model_copy(update={"trial": first.trial.model_copy(update={"paraphrase": 1})})
+    record = written(tmp_path, run, first)
+    segment = record.segment()
+    segment.append(other)
+    segment.close()
+    inspect_log.write(record, tmp_path / "out")
+    (log,) = logs(tmp_path / "out")
+    assert len({sample.id for sample in log.samples or []}) == 2
+    done = inspect_import.take([tmp_path / "out"], "back", runs=tmp_path / "runs")
+    assert by_id(Record(done.folder)) == {first.trial.id: first, other.trial.id: other}
 
 
 def test_the_block_does_not_repeat_what_the_messages_hold(run: Played) -> None:
