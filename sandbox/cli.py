@@ -1131,8 +1131,91 @@ def import_tatemae(
     _imported(tatemae_pack.take(file, name, output), as_json, "scenarios")
 
 
-export_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Give out what runs hold, for other tools.")
+Sources = Annotated[
+    list[Path], typer.Argument(metavar="FILE|DIR…", help="Files, or folders that are searched for them.")
+]
+MapFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--map", help="What is the cue, the arm, the scenario, which side; not needed for Honne's own exports."
+    ),
+]
+
+
+@import_app.command("inspect")
+def import_inspect(
+    files: Sources, name: NewName, mapping: MapFile = None, runs_dir: RunsDir = RUNS, as_json: Json = False
+) -> None:
+    """Logs of any Inspect task, .eval or .json; sandbox/imports/README.md has the mapping's fields."""
+    from sandbox.imports import inspect_log
+
+    _imported(inspect_log.take(files, name, mapping, runs_dir), as_json, "episodes")
+
+
+@import_app.command("atif")
+def import_atif(
+    files: Sources, name: NewName, mapping: MapFile = None, runs_dir: RunsDir = RUNS, as_json: Json = False
+) -> None:
+    """Trajectories in ATIF, as Harbor writes them; the same mapping."""
+    from sandbox.imports import atif
+
+    _imported(atif.take(files, name, mapping, runs_dir), as_json, "episodes")
+
+
+export_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Write a run in the formats of others, and its labels."
+)
 app.add_typer(export_app, name="export")
+To = Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write to; by default one in the run's own.")]
+
+
+def _exported(paths: list[Path], as_json: bool) -> None:
+    _say(
+        {"written": [str(path) for path in paths]},
+        as_json,
+        lambda: f"wrote {len(paths)} files to {paths[0].parent}" if len(paths) > 1 else f"wrote {paths[0]}",
+    )
+
+
+@export_app.command("inspect")
+def export_inspect(run: RunName, output: To = None, runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
+    """Inspect's .eval logs, one per model and environment, for `inspect view` and `read_eval_log`."""
+    from sandbox.exports import inspect_log
+
+    record = _record(run, runs_dir)
+    _exported(inspect_log.write(record, output or record.folder / "inspect"), as_json)
+
+
+@export_app.command("atif")
+def export_atif(run: RunName, output: To = None, runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
+    """Trajectories in ATIF, one per trial."""
+    from sandbox.exports import atif
+
+    record = _record(run, runs_dir)
+    _exported(atif.write(record, output or record.folder / "atif"), as_json)
+
+
+@export_app.command("otel")
+def export_otel(
+    run: RunName,
+    endpoint: Annotated[
+        str | None, typer.Option(help="OTLP/HTTP address that takes traces, e.g. http://localhost:4318/v1/traces.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File of OTLP JSON lines, instead of an address.")
+    ] = None,
+    with_content: Annotated[
+        bool, typer.Option("--content", help="With what was said and called; without it, only names and counts.")
+    ] = False,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Spans with OpenTelemetry's GenAI conventions, a trace per trial."""
+    from sandbox.exports import otel
+
+    record = _record(run, runs_dir)
+    sent = otel.export(record, endpoint, output, with_content)
+    _say(sent._asdict(), as_json, lambda: f"{sent.spans} spans of {sent.traces} trials to {sent.to}")
 
 
 @export_app.command("labels")

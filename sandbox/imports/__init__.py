@@ -75,42 +75,52 @@ class Source(NamedTuple):
         return "/".join(self.path.parts[-2:])
 
 
-def read(path: Path) -> Source:
-    """A source file, whole. Raises Problem for what is no file, too large, or not text."""
+def content(path: Path) -> bytes:
+    """A source file's bytes. Raises Problem for what is no file, or too large."""
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise Problem(f"{path}: is not a file")
         if found.st_size > FILE_LIMIT:
             raise Problem(f"{path}: has {found.st_size} bytes; the limit is {FILE_LIMIT}: split it")
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise Problem(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def read(path: Path) -> Source:
+    """A source file, whole. Raises Problem for what is no file, too large, or not text."""
+    found = content(path)
     try:
-        return Source(path, hashlib.sha256(content).hexdigest(), content.decode("utf-8-sig"))
+        return Source(path, hashlib.sha256(found).hexdigest(), found.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise Problem(f"{path}: is not UTF-8 text (byte {error.start})") from error
 
 
-def parsed(text: str) -> Any:  # Any: a source's JSON is whatever it is
+def parsed(text: str | bytes) -> Any:  # Any: a source's JSON is whatever it is
     """JSON as a value that can be written down again. Raises ValueError saying what is wrong."""
+    return sound(loaded(text))
+
+
+def loaded(text: str | bytes) -> Any:  # Any: a source's JSON is whatever it is
+    """JSON as it is, for a caller that looks at some of it only. Raises ValueError saying what is wrong."""
     try:
-        return _sound(json.loads(text, parse_constant=_no_number))
+        return json.loads(text, parse_constant=_no_number)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
-def _sound(value: Any, depth: int = 0) -> Any:  # Any: a source's JSON is whatever it is
+def sound(value: Any, depth: int = 0) -> Any:  # Any: a source's JSON is whatever it is
     """Half a surrogate pair is legal in JSON and cannot be encoded; what cannot be read is shown as such."""
     if depth > DEPTH_LIMIT:
         raise ValueError("nested too deeply")
     if isinstance(value, str):
         return value if value.isascii() else value.encode(errors="replace").decode(errors="replace")
     if isinstance(value, dict):
-        return {_sound(key): _sound(item, depth + 1) for key, item in value.items()}
+        return {sound(key): sound(item, depth + 1) for key, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("a number too large to be one")
-    return [_sound(item, depth + 1) for item in value] if isinstance(value, list) else value
+    return [sound(item, depth + 1) for item in value] if isinstance(value, list) else value
 
 
 def _no_number(name: str) -> Any:  # Any: never returns
@@ -179,16 +189,18 @@ class _Design:
     models: dict[str, None] = field(default_factory=dict)
     orders: dict[str, None] = field(default_factory=dict)
     names: dict[str, None] = field(default_factory=dict)
-    blocks: dict[tuple[str, str | None], Block] = field(default_factory=dict)
+    blocks: dict[tuple[str, str | None, str | None], Block] = field(default_factory=dict)
     words: dict[str, dict[str, str]] = field(default_factory=dict)
     epochs: int = 0
     taken: set[str] = field(default_factory=set)
 
     def add(self, episode: Episode) -> None:
         trial, opened = episode.trial, episode.opened
-        assert opened
-        shown = opened.cue
         self.taken.add(trial.id)
+        # A fault of ours can come before anything was shown.
+        if opened is None:
+            return
+        shown = opened.cue
         self.environments.setdefault(trial.environment, opened.environment_digest)
         self.models.setdefault(trial.model)
         self.orders.setdefault(trial.order)
@@ -196,10 +208,11 @@ class _Design:
         self.epochs = max(self.epochs, trial.epoch + 1)
         if shown:
             self.words.setdefault(shown.family, {}).setdefault(shown.level, shown.text)
-        key = (trial.prompt, trial.cue)
+        key = (trial.prompt, trial.cue, trial.objective)
         block = self.blocks.get(key) or Block(
             prompt=trial.prompt,
             cue=trial.cue,
+            objective=trial.objective,
             channels=(trial.channel,),
             baseline=shown.baseline if shown else trial.arm,
             kind=shown.kind if shown else "oversight",
@@ -211,8 +224,10 @@ class _Design:
         }
         self.blocks[key] = block.model_copy(update=seen)
 
-    def plan(self, name: str, description: str, cue: str | None, estimand: Literal["decided", "published"]) -> Plan:
-        contrasted = any(block.cue == cue and MONITORED in block.arms for block in self.blocks.values())
+    def plan(
+        self, name: str, description: str, cue: str | None, arm: str, estimand: Literal["decided", "published"]
+    ) -> Plan:
+        contrasted = any(block.cue == cue and arm in block.arms for block in self.blocks.values())
         return Plan(
             name=name,
             description=description,
@@ -222,7 +237,7 @@ class _Design:
             orders=tuple(self.orders),
             names=tuple(self.names),
             blocks=tuple(self.blocks.values()),
-            primary=Primary(cue=cue, arm=MONITORED) if cue and contrasted else None,
+            primary=Primary(cue=cue, arm=arm) if cue and contrasted else None,
             estimand=estimand,
         )
 
@@ -239,10 +254,11 @@ def write(
     items: Iterable[Episode | KeptOut | Remark],
     cue: str | None = None,
     estimand: Literal["decided", "published"] = "decided",
+    arm: str = MONITORED,
 ) -> Imported:
     """Write what a source yields as a run: whole, or not at all.
 
-    `cue` names the family whose level `monitored` is the primary contrast; `estimand` is the one of its source, which
+    `cue` names the family whose level `arm` is the primary contrast; `estimand` is the one of its source, which
     `honne detect` then uses unless it is told otherwise.
     Raises Problem when the name is taken or is none, and when nothing could be taken in.
     """
@@ -270,9 +286,9 @@ def write(
                 waiting.clear()
         segment.append(*waiting)
         segment.close()
-        if not design.taken:
+        if not design.blocks:
             raise Problem(f"nothing to import from {files}: {'; '.join(kept_out[:3]) or 'it is empty'}")
-        plan = design.plan(name, description, cue, estimand)
+        plan = design.plan(name, description, cue, arm, estimand)
         if len(plan.models) * len(plan.environments) * plan.epochs > 100 * (len(design.taken) + 100):
             raise Problem(f"the epochs of {files} leave nearly every cell empty: number them from 0")
         words = {f"environment {each}": found for each, found in design.environments.items()}
