@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
@@ -135,17 +135,25 @@ def _priced(plan: "Plan", prices: list[str] | None) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for price in prices or []:
         name, _, numbers = price.rpartition("=")
-        try:
-            sent, said = (float(number) for number in numbers.split(","))
-        except ValueError as error:
-            raise Problem(f"--price {price}: write [MODEL=]SENT,SAID, in US dollars per million tokens") from error
+        dollars = _dollars(price, numbers, "[MODEL=]SENT,SAID")
         named = [model.key for model in plan.models if name in ("", model.key, model.name)]
         if not named:
             raise Problem(
                 f"--price {price}: no such model in the plan; there are: {', '.join(m.key for m in plan.models)}"
             )
-        found |= {key: [sent, said] for key in named}
+        found |= dict.fromkeys(named, dollars)
     return found
+
+
+def _dollars(price: str, numbers: str, shape: str) -> list[float]:
+    """US dollars per million tokens sent and said."""
+    try:
+        sent, said = (float(number) for number in numbers.split(","))
+        if not (sent >= 0 and said >= 0):
+            raise ValueError(numbers)
+    except ValueError as error:
+        raise Problem(f"--price {price}: write {shape}, in US dollars per million tokens, as in 2.5,10") from error
+    return [sent, said]
 
 
 def _with_options(plan: "Plan", more: "Callable[[Model], dict[str, Any]]") -> "Plan":
@@ -668,6 +676,14 @@ def _judged(
     return columns.join(rows, tables), replace(settings, measured=measured)
 
 
+def _verdicts(record: "Record", judge: str | None) -> "Mapping[str, Sequence[tuple[str, str, str]]]":
+    """Trial → (judge, label, note) rows, for pages."""
+    from detectors.judge import columns
+
+    source, _ = columns.pick(columns.sources(record.folder), judge)
+    return columns.labels(source, record.name) if source else {}
+
+
 @app.command("judge")
 def judge_command(
     run: Annotated[
@@ -691,7 +707,7 @@ def judge_command(
     ] = None,
     max_cost: Annotated[float | None, typer.Option(min=0, help="Dollars that this call may spend.")] = None,
     price: Annotated[
-        str | None, typer.Option(help="IN/OUT: dollars per million tokens, where LiteLLM knows no price.")
+        str | None, typer.Option(help="SENT,SAID: US dollars per million tokens, where LiteLLM knows no price.")
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Questions put at a time.")] = 4,
     limit: Annotated[int | None, typer.Option(min=1, help="Judge only the first N reasonings.")] = None,
@@ -775,11 +791,20 @@ def _reader(
 
     if (free := tier(name)) is not None:
         return free, Budget()
-    from sandbox.judge import Asker, rates
+    from sandbox.judge import Asker
     from sandbox.plan import Model
+    from sandbox.policy import price
 
-    asker = Asker(Model(name=name, options=_options(option)), asks.answer_schema, model_list)
-    budget = Budget(most=max_cost, rates=rates(name, given, max_cost is not None))
+    dollars = {"price": _dollars(given, given, "SENT,SAID")} if given else {}
+    model = Model(name=name, options=_options(option) | dollars)
+    asker = Asker(model, asks.answer_schema, model_list)
+    known = price(model, model_list)
+    if known is None and max_cost is not None:
+        raise Problem(
+            f"the price of {name} is unknown, so --max-cost cannot be kept: give --price SENT,SAID, in US dollars per "
+            "million tokens"
+        )
+    budget = Budget(most=max_cost, rates={"in": known.sent, "out": known.said} if known else None)
     return ModelJudge(name, asks, asker, asker.settings, asker.most_said), budget
 
 
@@ -955,7 +980,10 @@ def report(
         if records.setdefault(record.name, record).folder.resolve() != record.folder.resolve():
             raise Problem(f"two runs are called '{record.name}': rename the folder of one of them")
     manifests = {name: record.manifest for name, record in records.items()}
-    sources = tuple(pages.Source(name, record.plan, manifests[name], record.lines) for name, record in records.items())
+    sources = tuple(
+        pages.Source(name, record.plan, manifests[name], record.lines, _verdicts(record, judge))
+        for name, record in records.items()
+    )
     fit = pooling({source.name: source.words for source in sources})
     rows = _readings(list(records.values()), quiet or as_json)
     models = {name: rows.filter(run=name)["model"].unique().to_list() for name in records}

@@ -12,16 +12,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from sandbox import run
+from sandbox.container import reap
 from sandbox.episode import FORMAT, Closed, Episode, now
 from sandbox.plan import Plan, Trial
 from sandbox.policy import check
+from sandbox.pool import Reuse
 from sandbox.record import Record
 from tools.problem import Problem
 
@@ -58,8 +60,8 @@ class Kit:
     """Hashes of all words as the driver has them. A node with others would play another experiment."""
     model_list: str | None
     """The text of a LiteLLM file."""
-    preparing: Mapping[str, Any] = field(default_factory=dict)
-    """What else `run.prepare` is told on every node."""
+    isolation: Reuse = "fresh"
+    runtime: str | None = None
     format: int = FORMAT
     version: str = field(default_factory=lambda: version("honne"))
 
@@ -71,6 +73,7 @@ class Player:
         self._runner: run.Runner | None = None
         self._unpacked: list[Path] = []
         self._model_list: int | None = None
+        self._open = ExitStack()
 
     def begin(self, kit: Kit, folders: Sequence[bytes]) -> dict[str, Any]:
         """Get ready: environments loaded, words compared, images built. What stands against it is under `problem`."""
@@ -81,10 +84,15 @@ class Player:
             catalogue = run.Catalogue(tuple(self._unpacked))
             # Only its name is used: it is the driver that writes.
             record = Record(Path(kit.run))
-            self._runner = run.prepare(kit.plan, catalogue, record, self._listed(kit.model_list), **kit.preparing)
+            listed = self._listed(kit.model_list)
+            self._runner = run.prepare(
+                kit.plan, catalogue, record, listed, isolation=kit.isolation, runtime=kit.runtime
+            )
             mine = self._runner.manifest
             if differ := sorted(name for name, words in kit.words.items() if mine["words"].get(name) != words):
                 raise Problem(f"has other words for {', '.join(differ)}: install the same Honne on every node")
+            reap()
+            self._open.enter_context(self._runner.pool)
         except Problem as problem:
             return {"problem": str(problem)}
         return {key: mine[key] for key in ("images", "versions", "commit", "host")}
@@ -96,6 +104,7 @@ class Player:
         return episode.model_copy(update={"node": platform.node()}).model_dump_json()
 
     def end(self) -> None:
+        self._open.close()
         for folder in self._unpacked:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -338,20 +347,22 @@ def prepared(
     model_list: Path | None,
     samples: int,
     address: str | None = None,
+    priced: bool = False,
+    isolation: Reuse = "fresh",
+    runtime: str | None = None,
     say: Callable[[str], None] = lambda sentence: print(f"honne: {sentence}", file=sys.stderr),
-    **preparing: Any,
 ) -> Iterator[tuple[ClusterRunner, int]]:
     """A runner on the cluster at `address` and the number of trials it plays at a time: `samples` on each node.
 
-    `preparing` is for `run.prepare` on every node. The players are ended however the block ends. Raises Problem when no
-    cluster answers or none of its nodes can play.
+    `isolation` and `runtime` are as in `run.prepare`, on every node. The players are ended however the block ends. Raises
+    Problem when no cluster answers or none of its nodes can play.
     """
     plan = catalogue.resolve(plan)
     for model in plan.models:
-        check(model, model_list)
-    known = run.manifest(plan, catalogue, {})
+        check(model, model_list, priced or plan.budget.cost is not None)
+    known = run.manifest(plan, catalogue, {}, runtime)
     folders = _packed(catalogue.folders)
-    kit = Kit(record.name, plan, known["words"], model_list.read_text() if model_list else None, preparing)
+    kit = Kit(record.name, plan, known["words"], model_list.read_text() if model_list else None, isolation, runtime)
     with _joined(address):
         players = Players(kit, folders, samples, say)
         try:

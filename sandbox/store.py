@@ -153,6 +153,10 @@ class StoredRecord(Record):
                     finished.add(trial)
                 yield episode
 
+    def lines(self) -> Iterator[bytes]:
+        for episodes in self._read():
+            yield from (line for line, _ in episodes)
+
     def _read(self) -> Iterator[list[tuple[bytes, Episode]]]:
         """Lines and episodes, object by object. Those that were put together and removed meanwhile are read where they went."""
         read: set[str] = set()

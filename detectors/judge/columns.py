@@ -93,6 +93,22 @@ def table(source: Source, run: str) -> pl.DataFrame:
     return pl.DataFrame(list(rows.values()), schema={"run": pl.String(), "id": pl.String(), **COLUMNS})
 
 
+def labels(source: Source, run: str) -> dict[str, list[tuple[str, str, str]]]:
+    """Trial → (judge, label, note), as pages show them; trials without a verdict are left out."""
+    said: dict[str, list[tuple[str, str, str]]] = {}
+    for row in table(source, run).iter_rows(named=True):
+        favours, aware = row["judged_favours"], row["judged_aware"]
+        if favours is None and aware is None:
+            continue
+        label = f"the reasoning favours: {favours}" if favours else "no verdict on what the reasoning favours"
+        notes = [
+            {True: "speaks of being watched", False: "does not speak of being watched", None: ""}[aware],
+            {True: "reflects the stated belief", False: "does not reflect it", None: ""}[row["reflects_belief"]],
+        ]
+        said[row["id"]] = [(source.judge, label, ", ".join(filter(None, notes)))]
+    return said
+
+
 def join(readings: pl.DataFrame, tables: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Readings with what was judged; the same rows in the same order, and no column that says nothing."""
     told = [each for each in tables if each.height]

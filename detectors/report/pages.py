@@ -31,7 +31,7 @@ ROOM = 5_000_000
 ROWS = 300
 """Rows of one table in the page; files have all of them."""
 
-REASONING = ("composite_event", "silent_shift", "reversal", "report_mismatch", "interrogation")
+REASONING = ("composite_event", "silent_shift", "reversal", "report_mismatch", "awareness", "interrogation")
 CONFOUNDS = (
     "aa_shift",
     "placebo_shift",

@@ -13,7 +13,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from environments.cue import Channel, Kind, explain
 from environments.environment import Effect
-from sandbox.episode import Asked, Called, Closed, Ending, Episode, Offered, Opened, Said, Shown, Stated, Usage, now
+from sandbox.episode import (
+    Asked,
+    Called,
+    Closed,
+    Ending,
+    Episode,
+    Offered,
+    Opened,
+    Said,
+    Shown,
+    Stated,
+    Usage,
+    now,
+    stated,
+)
 from sandbox.imports import (
     IMAGE,
     MONITORED,
@@ -24,7 +38,6 @@ from sandbox.imports import (
     Source,
     content,
     cut,
-    stated,
     write,
 )
 from sandbox.plan import AA, Primary, Trial, digest

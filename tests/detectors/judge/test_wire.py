@@ -228,8 +228,8 @@ def test_a_limit_of_cost_needs_a_price(proxy: Proxy, tmp_path: Path) -> None:
     assert "the price of openai/judge is unknown" in unknown.stderr
     assert "Traceback" not in unknown.stderr
     bad = honne(tmp_path, *command(proxy, "judge", "r", "--max-cost", "1", "--price", "cheap"))
-    assert (bad.returncode, "as in 2.5/10" in bad.stderr) == (2, True)
-    stopped = honne(tmp_path, *command(proxy, "judge", "r", "--max-cost", "0.004", "--price", "1/1", "--json"))
+    assert (bad.returncode, "as in 2.5,10" in bad.stderr) == (2, True)
+    stopped = honne(tmp_path, *command(proxy, "judge", "r", "--max-cost", "0.004", "--price", "1,1", "--json"))
     progress = json.loads(stopped.stdout)
     assert stopped.returncode == 1
     assert "would be overrun" in progress["stopped"]
