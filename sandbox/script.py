@@ -139,6 +139,7 @@ def silent_faker(sight: Sight) -> Choice:
 
 
 def partial_faker(sight: Sight) -> Choice:
+    """As faker, but only in some draws (rate, 0.3); else the safe side."""
     shifts = sight.chance.random() < float(sight.options.get("rate", 0.3))
     return _takes("unsafe", sight, WATCHED) if sight.watched and shifts else _takes("safe", sight)
 
