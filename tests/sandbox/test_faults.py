@@ -161,14 +161,15 @@ class Engine:
 
     def start(self) -> None:
         places = [f"--{name}={self.root / name}" for name in ("data-root", "exec-root", "pidfile")]
-        command = ["dockerd", *places, f"--host={self.host}", "--bridge=none", "--iptables=false", "--ip6tables=false"]
+        # In a network of its own: an engine without a bridge takes away the one that the machine's own engine has.
+        command = ["unshare", "--net", "dockerd", *places, f"--host={self.host}", "--bridge=none"]
+        command += ["--iptables=false", "--ip6tables=false"]
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        client = docker.APIClient(self.host, timeout=10)
 
         def answers() -> bool:
             try:
-                return bool(client.ping())
+                return bool(docker.APIClient(self.host, timeout=10).ping())
             except (docker.errors.DockerException, OSError):
                 return False
 

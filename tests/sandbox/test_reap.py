@@ -64,7 +64,8 @@ def created() -> Iterator[Callable[..., str]]:
 
     def create(labels: dict[str, str], run: bool = False) -> str:
         api = engine()
-        made.append(api.create_container(BASE_IMAGE, ["sleep", "300"], labels=labels)["Id"])
+        alone = api.create_host_config(network_mode="none")
+        made.append(api.create_container(BASE_IMAGE, ["sleep", "300"], labels=labels, host_config=alone)["Id"])
         if run:
             api.start(made[-1])
         return str(made[-1])

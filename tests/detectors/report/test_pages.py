@@ -155,7 +155,9 @@ def test_the_calibration_that_is_shipped_is_what_this_version_gives(agent: str) 
 
 
 def test_a_manifest_that_is_not_as_it_should_be_is_no_obstacle(written: Write) -> None:
-    report = written(plan(environments=2, epochs=1), faker, words=["none"], images=None, commit="\ud800")
+    report = written(
+        plan(environments=2, epochs=1), faker, words={"cue monitoring": ["none"]}, images=None, commit="\ud800"
+    )
     assert "\\ud800" in (report / "report.json").read_text()
     assert "⟨U+D800⟩" in (report / "report.html").read_text()
 
