@@ -1,5 +1,6 @@
 """Tables of a report as files: CSV for spreadsheets, with formulas disarmed; JSON and parquet with every word as it is."""
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,10 +84,11 @@ def disarmed(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def write_tables(folder: Path, tables: Mapping[str, pl.DataFrame]) -> list[Path]:
-    """NAME.csv and NAME.parquet for every table. Raises OSError."""
+    """NAME.csv and NAME.parquet for every table, in a folder that may lie on an object store. Raises OSError."""
     paths = []
     for name, table in tables.items():
         paths += [folder / f"{name}.csv", folder / f"{name}.parquet"]
-        disarmed(table).write_csv(paths[-2])
-        table.write_parquet(paths[-1])
+        paths[-2].write_bytes(disarmed(table).write_csv().encode())
+        table.write_parquet(columnar := io.BytesIO())
+        paths[-1].write_bytes(columnar.getvalue())
     return paths
