@@ -8,6 +8,7 @@ Rates are per second; every comparison is a ratio of blocks that ran in one roun
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -118,7 +119,7 @@ Episodes(Path({str(self._folder / f"rss-{n}")!r})).memory_of({n}); print(peak())
 
         def enough(progress: Progress) -> None:
             if progress.finished >= 100 and next(told) == 0:
-                raise KeyboardInterrupt  # once: what runs is finished, and the run ends
+                signal.raise_signal(signal.SIGINT)  # once: what runs is finished, and the run ends
 
         run(Runner(plan, record, self._catalogue, images, manifest(plan, self._catalogue, images)), 4, watch=enough)
 
