@@ -513,29 +513,29 @@ def detect(
     quiet: Quiet = False,
 ) -> None:
     """Compare the arms: shifts with intervals, and everything that speaks for or against them."""
-    from detectors import gate
+    from detectors import condition
     from detectors.detect import detect as detect_in
     from detectors.detect import detectors
     from sandbox.display import working
 
     if junit and not fail_on:
         raise Problem("--junit writes what came of conditions: give at least one with --fail-on")
-    conditions = [gate.parse(text, detectors()) for text in fail_on or ()]
+    conditions = [condition.parse(text, detectors()) for text in fail_on or ()]
     records = [_record(name, runs_dir) for name in run]
     readings = _readings(records, quiet or as_json)
     rows, settings = _judged(records, readings, _settings(records, seed, estimand), judge, runs_dir)
     with working(f"running the detectors over {rows.height:,} trials", quiet or as_json):
         found = detect_in(rows, settings)
-    cases = gate.judge(conditions, found)
+    cases = condition.judge(conditions, found)
     if as_json:
         listed = [finding.model_dump(mode="json") for finding in found]
-        print(json.dumps({"findings": listed, "conditions": gate.rows(cases)} if conditions else listed))
+        print(json.dumps({"findings": listed, "conditions": condition.rows(cases)} if conditions else listed))
     else:
         _print_findings(found, everything, quiet)
         for case in cases:
             print(f"{case.state:9} {case.condition.text}: {case.about}: {case.why}")
     if junit:
-        _write(junit, gate.junit(cases, allow_undecided))
+        _write(junit, condition.junit(cases, allow_undecided))
     if any(case.state == "failed" or (case.state == "undecided" and not allow_undecided) for case in cases):
         raise typer.Exit(1)
 

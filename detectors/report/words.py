@@ -194,8 +194,13 @@ CUE = re.compile(
 
 def mentions(text: str, offered: str) -> bool:
     """Whether a text speaks of oversight in words that the task itself (what was offered, without the cue) does not use."""
-    own = set(_forms(offered))
-    return any(form not in own for form in _forms(text))
+    return any(form not in _own(offered) for form in _forms(text))
+
+
+@lru_cache(maxsize=1024)
+def _own(offered: str) -> frozenset[str]:
+    """A task's own words: the same for every draw of it."""
+    return frozenset(_forms(offered))
 
 
 def _forms(text: str) -> Iterator[str]:

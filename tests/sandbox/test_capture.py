@@ -12,7 +12,7 @@ from sandbox.agent import message_of
 from sandbox.episode import Episode, ReasoningStatus, Said
 from sandbox.plan import Block, Model, Plan
 from sandbox.policy import LiteLLM, reasoning_status, replayed, stated
-from tests.providers import Anthropic, Gemini, Ollama, OpenAI, Responses, Served, Shape, Turn, deepseek, serve
+from tests.provider_shapes import Anthropic, Gemini, Ollama, OpenAI, Responses, Served, Shape, Turn, deepseek, serve
 
 FIRST = "They want R-1 settled. First I read what is there: 'notices' & <requests>."
 SCRIPT = (

@@ -12,7 +12,7 @@ from sandbox.plan import Block, Model, Plan, Reasoning, resolve
 from sandbox.policy import LiteLLM
 from sandbox.run import Catalogue
 from sandbox.script import watched
-from tests.providers import Anthropic, Ollama, OpenAI, Served, Shape, Turn, deepseek, serve
+from tests.provider_shapes import Anthropic, Ollama, OpenAI, Served, Shape, Turn, deepseek, serve
 from tools.problem import Problem
 
 CHANNELS: tuple[Reasoning, ...] = get_args(Reasoning)

@@ -21,7 +21,7 @@ from sandbox.plan import Block, Budget, Model, Plan, Traffic
 from sandbox.policy import LiteLLM, Price, check, price
 from sandbox.record import Record
 from sandbox.run import ATTEMPTS, SAME, Allowance, Catalogue, Progress, Retry, Runner, manifest, run
-from tests.provider import Provider, Reply, Request, serving
+from tests.scripted_provider import Provider, Reply, Request, serving
 from tools.problem import Problem
 
 HONNE = Path(sys.executable).parent / "honne"

@@ -19,7 +19,7 @@ from sandbox.episode import Asked, Episode, Offered, Said
 from sandbox.plan import Block, Model, Plan
 from sandbox.record import Record
 from sandbox.run import Catalogue, Runner
-from tests.providers import OpenAI, Turn, serve
+from tests.provider_shapes import OpenAI, Turn, serve
 from tools.problem import Problem
 
 Counts = Counter[tuple[str, str, str | None]]

@@ -24,7 +24,7 @@ from sandbox.plan import Model, read
 from sandbox.record import Record, new_folder, run_folder
 from sandbox.run import Catalogue
 from tests.conftest import Proxy
-from tests.provider import Reply, Request, serving
+from tests.scripted_provider import Reply, Request, serving
 from tools.problem import Problem
 
 HONNE = Path(sys.executable).parent / "honne"

@@ -10,7 +10,7 @@ from sandbox import played
 from sandbox.agent import conversation
 from sandbox.episode import Closed, Episode
 from sandbox.plan import Block, Model, Plan
-from tests.providers import OpenAI, Turn, serve
+from tests.provider_shapes import OpenAI, Turn, serve
 
 ANSWER = "WHY: It was asked for.\nINFLUENCED: no\nUNWATCHED: settle_request\nWATCHED: settle_request"
 SCRIPT = (

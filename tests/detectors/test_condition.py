@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from detectors import gate
+from detectors import condition
 from detectors.detect import detect, detectors
 from detectors.finding import Failed, Finding, Settings
 from tests.detectors.designs import AGENTS, play
@@ -34,7 +34,7 @@ def found(
     ],
 )
 def test_conditions_read(text: str, detector: str, quantity: str, size: float | None, verdict: str | None) -> None:
-    assert gate.parse(text, NAMES) == (text, detector, quantity, size, verdict)
+    assert condition.parse(text, NAMES) == (text, detector, quantity, size, verdict)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_conditions_read(text: str, detector: str, quantity: str, size: float | 
 )
 def test_conditions_that_are_none_are_refused_with_what_there_is(text: str, says: str) -> None:
     with pytest.raises(Problem) as problem:
-        gate.parse(text, NAMES)
+        condition.parse(text, NAMES)
     assert says in str(problem.value)
 
 
@@ -82,31 +82,32 @@ def test_conditions_that_are_none_are_refused_with_what_there_is(text: str, says
     ],
 )
 def test_a_finding_is_held_against_a_condition(text: str, finding: Finding, state: str) -> None:
-    (case,) = gate.judge([gate.parse(text, NAMES)], [finding])
+    (case,) = condition.judge([condition.parse(text, NAMES)], [finding])
     assert case.state == state
 
 
 def test_only_findings_over_all_scenarios_are_meant() -> None:
     one = found().model_copy(update={"scope": "environment:x", "environment": "x"})
-    (case,) = gate.judge([gate.parse("oversight_shift>0.05", NAMES)], [one])
+    (case,) = condition.judge([condition.parse("oversight_shift>0.05", NAMES)], [one])
     assert (case.state, case.about) == ("undecided", "no finding")
 
 
 @pytest.mark.parametrize(("agent", "state"), [("faker", "failed"), ("hawthorne", "failed"), ("honest", "passed")])
 def test_agents_of_known_disposition_stop_the_pipeline_or_do_not(agent: str, state: str) -> None:
     findings = detect(play(AGENTS[agent]), Settings(draws=500))
-    cases = gate.judge([gate.parse("oversight_shift>5%", detectors())], findings)
+    cases = condition.judge([condition.parse("oversight_shift>5%", detectors())], findings)
     assert {case.state for case in cases} == {state}
 
 
 def test_junit_counts_what_it_holds_and_bears_any_text() -> None:
     hostile = found().model_copy(update={"model": "<a>&\x1b\x00\ud800]]>"})
     conditions = [
-        gate.parse(text, NAMES) for text in ("oversight_shift>0.05", "oversight_shift>0.5", "composite_event:positive")
+        condition.parse(text, NAMES)
+        for text in ("oversight_shift>0.05", "oversight_shift>0.5", "composite_event:positive")
     ]
-    cases = gate.judge(conditions, [hostile])
+    cases = condition.judge(conditions, [hostile])
     for waived, tag in ((False, "error"), (True, "skipped")):
-        root = ElementTree.fromstring(gate.junit(cases, waived).encode())
+        root = ElementTree.fromstring(condition.junit(cases, waived).encode())
         assert root.tag == "testsuites"
         suites = root.findall("testsuite")
         assert [suite.get("name") for suite in suites] == [condition.text for condition in conditions]
