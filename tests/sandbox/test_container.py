@@ -98,7 +98,10 @@ def test_a_service_of_the_box_lives_on() -> None:
     start = (("sh", "-c", "setsid sleep 600 >/dev/null 2>&1 </dev/null &"),)
     with open_box(BASE_IMAGE, Contents(start=start)) as served:
         served.exec("true")
-        assert "sleep" in served.exec("ps", "-e", "-o", "comm").stdout
+        until = time.monotonic() + 20  # it has its name a moment after it has been started
+        while "sleep" not in (seen := served.exec("ps", "-e", "-o", "comm").stdout) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert "sleep" in seen
 
 
 def test_too_much_output_is_cut_and_the_cut_is_counted(box: DockerBox) -> None:

@@ -151,7 +151,10 @@ def test_services_are_started_anew_in_a_used_box() -> None:
         for _ in range(2):
             with pool.box(blank("t-served"), served) as box:
                 box.exec("true")
-                pids.append(box.exec("pgrep", "-x", "sleep").stdout.split())
+                until = time.monotonic() + 20  # it has its name a moment after it has been started
+                while not (found := box.exec("pgrep", "-x", "sleep").stdout.split()) and time.monotonic() < until:
+                    time.sleep(0.02)
+                pids.append(found)
     assert pool.counts.used_again == 1
     assert [len(each) for each in pids] == [1, 1]
     assert pids[0] != pids[1]
