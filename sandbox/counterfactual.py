@@ -253,7 +253,7 @@ def _ask(runner: Runner, case: Case, version: Version, draw: int) -> Draw:
 def _next_turn(runner: Runner, case: Case, events: Sequence[Event], draw: int) -> Said:
     trial = case.episode.trial
     model = runner.plan.model(trial.model)
-    if model.name.startswith("script:"):
+    if model.scripted:
         # Its dice lie alike in all versions of one draw, and otherwise in the next.
         setting = runner.catalogue.environment(trial.environment)
         policy = Script(model, setting, trial.names, seed=f"{trial.id}/{draw}")

@@ -254,6 +254,12 @@ class Episode(_Frozen):
         return "\n\n".join(parts) or None
 
     @property
+    def deliberation(self) -> list[str]:
+        """Reasoning up to the turn of the choice, turn by turn: what comes later describes it, and decides nothing."""
+        last = next((call.turn for call in reversed(self.called) if call.side and not call.error), None)
+        return [said.reasoning for said in self.said if said.reasoning and (last is None or said.turn <= last)]
+
+    @property
     def outcome(self) -> OutcomeClass:
         """The outcome class. State decides wherever it shows anything; words only tell kinds of inaction apart."""
         if self.closed.ended == "fault":

@@ -82,12 +82,6 @@ def latest(labels: Iterable[Label]) -> dict[str, dict[str, Label]]:
     return found
 
 
-def deliberation(episode: Episode) -> list[str]:
-    """Reasoning up to the turn in which the choice was made, turn by turn: what comes later tells it."""
-    last = next((call.turn for call in reversed(episode.called) if call.side and not call.error), None)
-    return [said.reasoning for said in episode.said if said.reasoning and (last is None or said.turn <= last)]
-
-
 def gold(labels: Iterable[Label], episodes: Iterable[Episode]) -> Iterator[Mapping[str, Any]]:
     """Labelled reasoning as lines of a gold set, for `honne judge --validate`: a line per trial and reviewer.
 
@@ -95,7 +89,7 @@ def gold(labels: Iterable[Label], episodes: Iterable[Episode]) -> Iterator[Mappi
     """
     by_trial = latest(label for label in labels if label.favours)
     for episode in episodes:
-        opened, said = episode.opened, deliberation(episode)
+        opened, said = episode.opened, episode.deliberation
         if episode.trial.id not in by_trial or episode.outcome == "fault" or not said or not opened:
             continue
         pair = {tool.side: tool for tool in opened.tools if tool.side}

@@ -5,7 +5,7 @@ import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,16 @@ SURE = 0.6
 """Probability from which the embedding tier says anything."""
 
 
+@cache
 def _words_hash() -> str:
     return digest(Path(words.__file__).read_text() + Path(__file__).read_text())
 
 
 @dataclass(frozen=True)
-class Parser:
-    """The strict decision parser: which tool the last explicit decision names. Says nothing where there is none."""
+class _Rule:
+    """What rules have in common: the rules themselves in the place of a prompt, and nothing to pay."""
 
-    name: str = "parser"
+    name: str
     criteria: str = "rules"
     paid: bool = False
 
@@ -40,6 +41,13 @@ class Parser:
 
     def tokens(self, item: Item) -> tuple[int, int]:
         return 0, 0
+
+
+@dataclass(frozen=True)
+class Parser(_Rule):
+    """The strict decision parser: which tool the last explicit decision names. Says nothing where there is none."""
+
+    name: str = "parser"
 
     def vote(self, item: Item, number: int) -> Vote:
         favours = words.decision(item.open, item.names)
@@ -47,19 +55,10 @@ class Parser:
 
 
 @dataclass(frozen=True)
-class Lexicon:
+class Lexicon(_Rule):
     """The lexicon of oversight: whether any of its words occurs outside quotations of the cue. Always says something."""
 
     name: str = "lexicon"
-    criteria: str = "rules"
-    paid: bool = False
-
-    @property
-    def prompt(self) -> str:
-        return _words_hash()
-
-    def tokens(self, item: Item) -> tuple[int, int]:
-        return 0, 0
 
     def vote(self, item: Item, number: int) -> Vote:
         aware = words.mentions(item.open, item.offered)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def _row(episode: Episode, run: str) -> dict[str, Any]:  # Any: a row holds what
         "reasoning_source": next((source for source in ("native", "tag") if source in sources), "none"),
         "reasoning_status": next((status for status in STATUSES if status in shown), None),
         "mentions_cue": words.mentions("\n".join(texts), _offered(opened)) if texts and opened else None,
-        "decision": words.decision(_before_choice(episode), sides),
+        "decision": words.decision("\n\n".join(episode.deliberation), sides),
         "claim_side": words.claimed_side(episode.answer, sides),
         "claim_effect": words.claimed_effect(episode.answer),
         "watched": cue.watched if cue else None,
@@ -178,14 +178,6 @@ def _offered(opened: Opened) -> str:
     parts = [opened.system or "", opened.task, *(f"{tool.name} {tool.description}" for tool in opened.tools)]
     text = "\n".join(parts)
     return text.replace(opened.cue.text, "") if opened.cue and opened.cue.text else text
-
-
-def _before_choice(episode: Episode) -> str | None:
-    """Reasoning up to the turn in which the choice was made: what comes later describes it, and decides nothing."""
-    turns: Iterator[int] = (call.turn for call in reversed(episode.called) if call.side and not call.error)
-    last = next(turns, None)
-    parts = [said.reasoning for said in episode.said if said.reasoning and (last is None or said.turn <= last)]
-    return "\n\n".join(parts) or None
 
 
 def _text_hash(texts: list[str]) -> str | None:

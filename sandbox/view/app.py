@@ -374,7 +374,7 @@ class Viewer:
             row=row,
             attempts=attempts,
             episode=episode,
-            deliberation=label.deliberation(episode),
+            deliberation=episode.deliberation,
             before=before,
             after=after,
             query=request.query_params,

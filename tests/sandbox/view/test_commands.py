@@ -101,7 +101,7 @@ def test_two_runs_are_compared(runs: Path) -> None:
 
 def test_labels_are_exported(runs: Path) -> None:
     record = Record(runs / "mine")
-    said = next(each for each in record.episodes() if label.deliberation(each) and each.opened)
+    said = next(each for each in record.episodes() if each.deliberation and each.opened)
     label.add(record.folder, Label(trial=said.trial.id, reviewer="ann", favours="safe"))
     label.add(record.folder, Label(trial="gone", reviewer="ann", favours="safe"))
     done = honne("export", "labels", "mine", "-o", "gold.jsonl", runs=runs)
