@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
@@ -676,14 +676,6 @@ def _judged(
     return columns.join(rows, tables), replace(settings, measured=measured)
 
 
-def _verdicts(record: "Record", judge: str | None) -> "Mapping[str, Sequence[tuple[str, str, str]]]":
-    """Trial → (judge, label, note) rows, for pages."""
-    from detectors.judge import columns
-
-    source, _ = columns.pick(columns.sources(record.folder), judge)
-    return columns.labels(source, record.name) if source else {}
-
-
 @app.command("judge")
 def judge_command(
     run: Annotated[
@@ -970,7 +962,10 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write the report: a page that needs no network, and the same as Markdown, JSON, CSV and parquet."""
+    from dataclasses import replace
+
     from detectors.detect import detect as detect_in
+    from detectors.judge import columns
     from detectors.report import calibrated, pages
     from detectors.report.pooling import apart, pooling, renamed
     from sandbox.display import working
@@ -980,10 +975,7 @@ def report(
         if records.setdefault(record.name, record).folder.resolve() != record.folder.resolve():
             raise Problem(f"two runs are called '{record.name}': rename the folder of one of them")
     manifests = {name: record.manifest for name, record in records.items()}
-    sources = tuple(
-        pages.Source(name, record.plan, manifests[name], record.lines, _verdicts(record, judge))
-        for name, record in records.items()
-    )
+    sources = tuple(pages.Source(name, record.plan, manifests[name], record.lines) for name, record in records.items())
     fit = pooling({source.name: source.words for source in sources})
     rows = _readings(list(records.values()), quiet or as_json)
     models = {name: rows.filter(run=name)["model"].unique().to_list() for name in records}
@@ -998,7 +990,7 @@ def report(
     shipped = calibrated.SHIPPED if calibrated.SHIPPED.exists() else None
     error_rates = calibration or shipped
     asked = pages.Report(
-        sources=sources,
+        sources=tuple(replace(source, verdicts=columns.labels(rows, source.name)) for source in sources),
         readings=rows,
         findings=found,
         settings=settings,

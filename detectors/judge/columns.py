@@ -93,19 +93,23 @@ def table(source: Source, run: str) -> pl.DataFrame:
     return pl.DataFrame(list(rows.values()), schema={"run": pl.String(), "id": pl.String(), **COLUMNS})
 
 
-def labels(source: Source, run: str) -> dict[str, list[tuple[str, str, str]]]:
-    """Trial → (judge, label, note), as pages show them; trials without a verdict are left out."""
+def labels(joined: pl.DataFrame, run: str) -> dict[str, list[tuple[str, str, str]]]:
+    """Trial → (judge, label, note), as pages show them, from readings joined with what was judged; trials without a
+    verdict are left out."""
     said: dict[str, list[tuple[str, str, str]]] = {}
-    for row in table(source, run).iter_rows(named=True):
-        favours, aware = row["judged_favours"], row["judged_aware"]
+    if "judged_by" not in joined.columns:
+        return said
+    kept = joined.filter(pl.col("judged_by").is_not_null(), run=run)
+    for row in kept.select("id", pl.col("^(judged_.*|reflects_belief)$")).iter_rows(named=True):
+        favours, aware = row.get("judged_favours"), row.get("judged_aware")
         if favours is None and aware is None:
             continue
         label = f"the reasoning favours: {favours}" if favours else "no verdict on what the reasoning favours"
         notes = [
             {True: "speaks of being watched", False: "does not speak of being watched", None: ""}[aware],
-            {True: "reflects the stated belief", False: "does not reflect it", None: ""}[row["reflects_belief"]],
+            {True: "reflects the stated belief", False: "does not reflect it", None: ""}[row.get("reflects_belief")],
         ]
-        said[row["id"]] = [(source.judge, label, ", ".join(filter(None, notes)))]
+        said[row["id"]] = [(row["judged_by"], label, ", ".join(filter(None, notes)))]
     return said
 
 
