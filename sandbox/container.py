@@ -4,10 +4,12 @@ import base64
 import contextlib
 import io
 import json
+import marshal
 import os
 import secrets
 import socket
 import struct
+import sys
 import tarfile
 import threading
 import time
@@ -36,17 +38,25 @@ FILES = 32768
 GRACE = 15.0
 """Seconds beyond a command's own limit after which a silent box is given up for lost."""
 
+ENDS = 3.0
+"""Seconds that a box is given to end by itself."""
 GONE = 20.0
 """Seconds that the engine is given to remove a container."""
 RESET = 10.0
 """Seconds that a box is given to become as new before it is thrown away."""
 
-BOOT = (
-    "import os, signal, sys; signal.signal(signal.SIGALRM, lambda *_: os._exit(0)); signal.alarm(int(sys.argv[1])); "
-    "exec(sys.stdin.buffer.read({length}))"
-)
-"""What a container is started with. The runner's source follows on standard input, so that images carry nothing of
-ours; the time limit holds before that, too."""
+BOOT = """\
+import os, signal, sys
+signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+signal.alarm(int(sys.argv[1]))
+compiled, version, source = (sys.stdin.buffer.read(int(length)) for length in sys.argv[2:])
+if version == b"%d.%d" % sys.version_info[:2]:
+    import marshal
+    source = marshal.loads(compiled)
+exec(source)
+"""
+"""What a container is started with. The runner follows on standard input, so that images carry nothing of ours, as
+source and, for a python3 like this one, compiled; the time limit holds before that, too."""
 
 ENGINE_FAULTS = (docker.errors.DockerException, requests.exceptions.RequestException, OSError)
 _local = threading.local()
@@ -89,8 +99,9 @@ def engine() -> docker.APIClient:
     """This thread's connection to the engine. Raises Problem when none answers."""
     if not hasattr(_local, "engine"):
         try:
-            _local.engine = docker.from_env(timeout=120).api
-            _local.engine.ping()
+            _local.engine = docker.from_env(timeout=120).api  # asks for its version
+            # A socket of this machine has no proxy; looking for one takes longer than most requests.
+            _local.engine.trust_env = not _local.engine.base_url.startswith("http+docker://")
         except ENGINE_FAULTS as error:
             _local.__dict__.pop("engine", None)
             where = os.environ.get("DOCKER_HOST", "the default socket")
@@ -102,8 +113,10 @@ def engine() -> docker.APIClient:
 
 
 @cache
-def runner_source() -> bytes:
-    return resources.files("sandbox").joinpath("runner.py").read_bytes()
+def runner() -> tuple[bytes, bytes, bytes]:
+    """Compiled, for which version of Python, and as source."""
+    source = resources.files("sandbox").joinpath("runner.py").read_bytes()
+    return marshal.dumps(compile(source, "runner.py", "exec")), b"%d.%d" % sys.version_info[:2], source
 
 
 def hardened(limits: Limits, writable: Mapping[str, str], runtime: str | None = None) -> dict[str, Any]:
@@ -168,15 +181,12 @@ class DockerBox:
         return None if "error" in reply else _text(reply["content"])
 
     def write(self, path: str, content: str, mode: int = 0o644) -> None:
-        reply = self._ask(TIMEOUT, do="write", path=path, content=_encoded(content), mode=mode)
-        if "error" in reply:
-            raise ToolFailed(reply["error"])
+        self._told(do="write", **_file(path, content, mode))
 
     def fill(self, contents: Contents, limits: Limits) -> None:
         """Bring the box to its first state. Raises Problem where a start command fails: that is the environment's."""
-        self._ask(TIMEOUT, do="arm", seconds=limits.seconds)
-        for path, text in contents.files.items():
-            self.write(path, text)
+        files = [_file(path, text) for path, text in contents.files.items()]
+        self._told(do="fill", seconds=limits.seconds, files=files)
         for argv in contents.start:
             done = self.exec(*argv, timeout=60)
             if not done.ok:
@@ -208,6 +218,12 @@ class DockerBox:
     def seal(self) -> None:
         """From now on whatever a command leaves running is ended with it; what runs already is the box's own."""
         self._ask(TIMEOUT, do="seal")
+
+    def _told(self, **request: Any) -> None:
+        """Have something done. Raises ToolFailed where the box says that it cannot be."""
+        reply = self._ask(TIMEOUT, **request)
+        if "error" in reply:
+            raise ToolFailed(reply["error"])
 
     def _ask(self, patience: float, **request: Any) -> dict[str, Any]:
         """One request, one reply. Raises BoxLost when the box is gone, silent, or answers something else."""
@@ -246,6 +262,10 @@ class DockerBox:
             self._lines += payload
 
 
+def _file(path: str, text: str, mode: int = 0o644) -> dict[str, Any]:
+    return {"path": path, "content": _encoded(text), "mode": mode}
+
+
 def _encoded(text: str) -> str:
     # A model can write half a surrogate pair; what cannot be encoded is shown as a question mark, not raised.
     return base64.b64encode(text.encode(errors="replace")).decode()
@@ -273,7 +293,7 @@ class Blank:
 def start(blank: Blank) -> DockerBox:
     """A new hardened box with nothing in it. Raises BoxLost when the engine fails."""
     api = engine()
-    source = runner_source()
+    sent = runner()
     container: str | None = None
     connection = None
     seconds = blank.limits.seconds
@@ -281,7 +301,7 @@ def start(blank: Blank) -> DockerBox:
         created = api.create_container_from_config(
             api.create_container_config(
                 blank.image,
-                ["python3", "-ISc", BOOT.format(length=len(source)), str(seconds)],
+                ["python3", "-ISc", BOOT, str(seconds), *(str(len(part)) for part in sent)],
                 user=USER,
                 stdin_open=True,
                 detach=False,
@@ -296,7 +316,7 @@ def start(blank: Blank) -> DockerBox:
         attached = api.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
         connection = getattr(attached, "_sock", attached)
         api.start(container)
-        connection.sendall(source)
+        connection.sendall(b"".join(sent))
         box = DockerBox(container, connection)
         if blank.surveyed:
             box.survey(list(dict(blank.writable)))
@@ -333,6 +353,8 @@ def open_box(
 
 
 def _remove(container: str | None, connection: Any) -> None:  # Any: docker-py hands out a raw socket or a wrapper
+    """Return when the box is gone. Its runner ends with its standard input, and what has ended costs the engine less to
+    remove than what it has to kill; a box that does not end is killed."""
     if connection is not None:
         # Wrappers of docker-py's hold the socket open beyond close(); shutting it down ends the box's standard input.
         with contextlib.suppress(OSError):
@@ -340,7 +362,19 @@ def _remove(container: str | None, connection: Any) -> None:  # Any: docker-py h
             connection.close()
     if container is not None:
         with contextlib.suppress(*ENGINE_FAULTS):
-            _remove_container(container)
+            if connection is None or not _ended(container):
+                _remove_container(container)
+
+
+def _ended(container: str) -> bool:
+    """Whether it is gone, without our help, in ENDS seconds."""
+    try:
+        engine().wait(container, timeout=ENDS, condition="removed")
+    except docker.errors.NotFound:
+        return True
+    except ENGINE_FAULTS:
+        return False
+    return True
 
 
 def _remove_container(container: str) -> None:

@@ -12,6 +12,7 @@ import base64
 import contextlib
 import ctypes
 import fcntl
+import functools
 import gc
 import json
 import os
@@ -19,7 +20,6 @@ import resource
 import selectors
 import signal
 import stat
-import subprocess
 import sys
 import time
 
@@ -59,61 +59,26 @@ def lines(path):
         return []
 
 
-class Script:
-    """A script of ours, run by a copy of this process: a python3 that is up already copies itself in a millisecond,
-    and starting another takes thirty. What is used of `subprocess.Popen` is used of this."""
+class Child:
+    """A process with streams of its own. Has what is used of `subprocess.Popen`, whose import alone would take longer
+    than all that most boxes do."""
 
-    def __init__(self, source, arguments):
+    def __init__(self, start):
+        """`start` takes the numbers of the child's standard streams and returns its pid."""
         self.returncode = None
         pipes = [os.pipe() for _ in range(3)]
         theirs = pipes[0][0], pipes[1][1], pipes[2][1]
+        ours = pipes[0][1], pipes[1][0], pipes[2][0]
         try:
-            self.pid = os.fork()
-        except OSError:
-            for fd in (fd for pipe in pipes for fd in pipe):
+            self.pid = start(theirs)
+        except BaseException:
+            for fd in ours:
                 os.close(fd)
             raise
-        if not self.pid:
-            self._run(theirs, source, arguments)
-        for fd in theirs:
-            os.close(fd)
-        ours = pipes[0][1], pipes[1][0], pipes[2][0]
-        self.stdin, self.stdout, self.stderr = map(os.fdopen, ours, ("wb", "rb", "rb"), (0, 0, 0))
-
-    @staticmethod
-    def _run(streams, source, arguments):
-        code = 1
-        try:
-            os.setsid()
-            for number, fd in enumerate(streams):
-                os.dup2(fd, number)
-            os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGALRM):
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            texts = {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}
-            for number, (name, text) in enumerate(texts.items()):
-                mode = "w" if number else "r"
-                setattr(sys, name, os.fdopen(number, mode, encoding=text.encoding, errors=text.errors, closefd=False))
-            sys.argv = ["-c", *arguments]
-            sys.modules["__main__"] = own = type(sys)("__main__")
-            try:
-                exec(compile(source, "<string>", "exec"), vars(own))  # noqa: S102 (what `python3 -c` does)
-                code = 0
-            except SystemExit as leaving:
-                if isinstance(leaving.code, str):
-                    print(leaving.code, file=sys.stderr)
-                code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
-            except BaseException as error:
-                error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # without this function
-                sys.excepthook(type(error), error, error.__traceback__)
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except BaseException:
-            code = code or 120
         finally:
-            os._exit(code & 0xFF)
+            for fd in theirs:
+                os.close(fd)
+        self.stdin, self.stdout, self.stderr = map(os.fdopen, ours, ("wb", "rb", "rb"), (0, 0, 0))
 
     def poll(self):
         if self.returncode is None:
@@ -125,6 +90,75 @@ class Script:
     def wait(self):
         while self.poll() is None:
             time.sleep(0.001)
+
+
+def program(argv):
+    def start(streams):
+        return os.posix_spawnp(
+            argv[0],
+            argv,
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(streams)],
+            setsid=True,
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # which python3 ignores
+        )
+
+    return Child(start)
+
+
+def script(source, arguments):
+    """A script of ours, run by a copy of this process: a python3 that is up already copies itself in a millisecond,
+    and starting another takes thirty."""
+
+    def start(streams):
+        with contextlib.suppress(SyntaxError, ValueError):  # the copy finds that out, too, and says so
+            compiled(source, "<string>", "exec")
+        pid = os.fork()
+        if not pid:
+            run(streams, source, arguments)
+        return pid
+
+    return Child(start)
+
+
+compiled = functools.lru_cache(compile)
+"""Copies of this process find there what it has compiled before."""
+
+
+def run(streams, source, arguments):
+    """Do what `python3 -c` does with a script, and end this process."""
+    code = 1
+    try:
+        os.setsid()
+        for number, fd in enumerate(streams):
+            os.dup2(fd, number)
+        os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        texts = {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}
+        for number, (name, text) in enumerate(texts.items()):
+            mode = "w" if number else "r"
+            setattr(sys, name, os.fdopen(number, mode, encoding=text.encoding, errors=text.errors, closefd=False))
+        sys.argv = ["-c", *arguments]
+        sys.modules["__main__"] = own = type(sys)("__main__")
+        try:
+            exec(compiled(source, "<string>", "exec"), vars(own))  # noqa: S102 (what `python3 -c` does)
+            code = 0
+        except SystemExit as leaving:
+            if isinstance(leaving.code, str):
+                print(leaving.code, file=sys.stderr)
+            code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # without this function
+            sys.excepthook(type(error), error, error.__traceback__)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        code = code or 120
+    finally:
+        os._exit(code & 0xFF)
 
 
 @contextlib.contextmanager
@@ -233,11 +267,13 @@ class Runner:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
 
-    def arm(self, request):
-        """From now on the box has so many seconds."""
+    def fill(self, request):
+        """Write an episode's files. From now on the box has so many seconds."""
         global DEADLINE
         DEADLINE = time.monotonic() + request["seconds"]
         signal.alarm(request["seconds"])
+        for file in request["files"]:
+            self.write(file)
         return {}
 
     def seal(self, request):
@@ -249,16 +285,8 @@ class Runner:
         limit = request["limit"]
         argv = request["argv"]
         with first_to_go():
-            if argv[:2] == ["python3", "-ISc"] and len(argv) > 2:
-                child = Script(argv[2], argv[3:])
-            else:
-                child = subprocess.Popen(
-                    argv,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    start_new_session=True,
-                )
+            ours = argv[:2] == ["python3", "-ISc"] and len(argv) > 2
+            child = script(argv[2], argv[3:]) if ours else program(argv)
         kept = {"stdout": bytearray(), "stderr": bytearray()}
         seen = {"stdout": 0, "stderr": 0}
         pending = memoryview(base64.b64decode(request["stdin"]))
@@ -479,6 +507,6 @@ signal.alarm(int(sys.argv[1]))
 # What nearly every script of ours imports; copies have it for nothing.
 with contextlib.suppress(ImportError):
     import sqlite3  # noqa: F401
-    import urllib.parse  # noqa: F401
 gc.freeze()  # or every copy would copy what its collector looks at
 Runner().serve()
+os._exit(0)  # the harness has gone, and there is nothing to put in order

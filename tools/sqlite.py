@@ -3,14 +3,14 @@
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from tools import python
 from tools.pair import Box, ToolFailed
 
 _RUN = """
-import json, sqlite3, sys, urllib.parse
-mode, path = sys.argv[1:]
-connection = sqlite3.connect(f"file:{urllib.parse.quote(path)}?mode={mode}", uri=True)
+import json, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], uri=True)
 rows = []
 with connection:
     for sql, values in json.load(sys.stdin):
@@ -22,7 +22,7 @@ Statement = tuple[str, tuple[Any, ...]]
 
 
 def _run(box: Box, mode: str, database: str, statements: list[Statement]) -> list[list[Any]]:
-    done = python.run(box, _RUN, mode, database, stdin=json.dumps(statements))
+    done = python.run(box, _RUN, f"file:{quote(database)}?mode={mode}", stdin=json.dumps(statements))
     if done.cut:
         raise ToolFailed("the result is too large; ask for fewer rows")
     rows: list[list[Any]] = json.loads(done.stdout)

@@ -8,6 +8,7 @@ from statistics import median
 
 import pytest
 
+from sandbox import container
 from sandbox.container import BASE_IMAGE, OUTPUT_LIMIT, Contents, DockerBox, Limits, build, engine, hardened, open_box
 from tools.pair import BoxLost, ToolFailed
 from tools.problem import Problem
@@ -158,6 +159,20 @@ def test_a_box_that_was_killed_is_lost_and_not_a_result() -> None:
         engine().kill(killed.container)
         with pytest.raises(BoxLost):
             killed.exec("true")
+
+
+def test_a_box_that_does_not_hear_that_it_is_over_is_removed_all_the_same() -> None:
+    """Its runner is held: it neither answers nor ends with its standard input."""
+    with open_box(BASE_IMAGE, Contents(), labels={"honne.run": "t-held-runner"}) as held:
+        engine().pause(held.container)
+    assert not containers("t-held-runner")
+
+
+def test_a_box_whose_python_is_another_gets_the_runner_as_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, source = container.runner()
+    monkeypatch.setattr(container, "runner", lambda: (b"for another one", b"2.7", source))
+    with open_box(BASE_IMAGE, Contents()) as other:
+        assert other.exec("echo", "here").stdout == "here\n"
 
 
 def test_a_forgotten_box_ends_itself() -> None:

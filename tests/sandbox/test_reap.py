@@ -117,7 +117,7 @@ def test_a_box_ends_at_its_time_even_where_its_input_stays_open(tally: Callable[
         if child: print(child, flush=True)
         time.sleep(300)
     """
-    for seconds, act in ((2, ""), (300, "box._ask(30, do='arm', seconds=2)")):
+    for seconds, act in ((2, ""), (300, "box._ask(30, do='fill', seconds=2, files=[])")):
         process = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(source.format(seconds=seconds, act=act))],
             cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True,
@@ -140,8 +140,8 @@ def test_a_box_whose_runner_never_arrived_ends_at_its_time() -> None:
         import time
         from sandbox import container
         from sandbox.container import *
-        container.runner_source = lambda: b""
-        container.BOOT = container.BOOT.replace("{length}", "99")
+        container.runner = lambda: (b"", b"", b"")
+        container.BOOT = container.BOOT.replace("int(length)", "99")
         container.start(Blank(BASE_IMAGE, Limits(seconds=2), labels=(("honne.run", "t-early"),)))
         print("open", flush=True)
         time.sleep(300)
