@@ -25,14 +25,12 @@ from sandbox.plan import Plan, Trial
 from sandbox.policy import check
 from sandbox.pool import Reuse
 from sandbox.record import Record
-from tools.problem import Problem
+from tools.problem import Problem, needed
 
-try:
+with needed("ray", "play on more than one machine"):
     import ray
     from ray.exceptions import RayError, RayTaskError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-except ImportError as error:
-    raise Problem("`--backend ray` needs Ray, which is not installed: pip install 'honne[ray]'") from error
 
 START = 900.0
 """Seconds that nodes are given to load the environments and build their images."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from environments.environment import Environment
-from tools.problem import Problem
+from tools.problem import Problem, needed
 
 NAMES_AT_MOST = 0.5
 """The interval of the names' accuracy has to reach down to chance."""
@@ -47,13 +47,11 @@ def leaks(environments: Sequence[Environment]) -> list[Leak]:
 
 
 def _leak(sees: str, rows: Sequence[tuple[str, str, bool]]) -> Leak:
-    try:
+    with needed("dev", "check what words give away"):
         from sklearn.feature_extraction.text import CountVectorizer
         from sklearn.linear_model import LogisticRegression
         from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
         from sklearn.pipeline import make_pipeline
-    except ImportError as error:
-        raise Problem("the leakage check needs scikit-learn: install honne[dev]") from error
     from statsmodels.stats.proportion import proportion_confint
 
     groups, texts, labels = zip(*rows, strict=True)

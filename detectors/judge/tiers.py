@@ -15,7 +15,7 @@ from detectors.judge.gold import read as read_gold
 from detectors.judge.store import Vote
 from detectors.report import words
 from sandbox.plan import digest
-from tools.problem import Problem
+from tools.problem import Problem, needed
 
 EMBEDDING = "embedding:"
 SURE = 0.6
@@ -94,10 +94,8 @@ class Embedding:
 
     @cached_property
     def _encode(self) -> Encode:
-        try:
+        with needed("embeddings", "judge by embeddings"):
             transformers = importlib.import_module("sentence_transformers")
-        except ImportError as error:
-            raise Problem("judging by embeddings needs an extra: pip install 'honne[embeddings]'") from error
         if not Path(self.path).is_dir():
             raise Problem(
                 f"no folder {self.path}: give --judge embedding:PATH, the folder of a sentence-transformers model"

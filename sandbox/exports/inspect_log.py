@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from sandbox.episode import Asked, Called, Episode, Said
 from sandbox.exports import BLOCK, Final, block, cell, condition, finals
-from sandbox.extra import needed
 from sandbox.imports import slug
 from sandbox.plan import Plan, Trial, digest
 from sandbox.record import Record
-from tools.problem import Problem
+from tools.problem import Problem, needed
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalResults, EvalSample

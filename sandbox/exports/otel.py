@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox.episode import Called, Episode, Said
 from sandbox.exports import Final, condition, finals
-from sandbox.extra import needed
 from sandbox.record import Record
-from tools.problem import Problem
+from tools.problem import Problem, needed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

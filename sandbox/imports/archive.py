@@ -5,7 +5,7 @@ import struct
 import zipfile
 import zlib
 
-from sandbox.extra import needed
+from tools.problem import needed
 
 ZSTANDARD = 93
 """Compression method of current `.eval` logs. Python reads it itself from 3.14 on."""

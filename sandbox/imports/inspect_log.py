@@ -10,12 +10,11 @@ from pydantic import BaseModel, Field, ValidationError
 from environments.cue import explain
 from sandbox.episode import Asked, Ending
 from sandbox.exports import BLOCK
-from sandbox.extra import needed
 from sandbox.imports import Imported, KeptOut, Remark, Source, content, loaded, sound, transcript
 from sandbox.imports.archive import Archive
 from sandbox.imports.transcript import Answer, Design, Listed, Transcript, Turn, found_in, read_map
 from sandbox.record import RUNS
-from tools.problem import Problem
+from tools.problem import Problem, needed
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSample

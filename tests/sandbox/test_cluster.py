@@ -280,4 +280,6 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(tmp_path: Pa
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "honne: `--backend ray` needs Ray, which is not installed: pip install 'honne[ray]'\n"
+    assert done.stderr == (
+        "honne: ray is needed to play on more than one machine, and is not installed: pip install 'honne[ray]'\n"
+    )

@@ -392,5 +392,7 @@ def test_without_inspect_one_sentence_says_what_to_install(log: Path, tmp_path: 
     )
     done = subprocess.run([sys.executable, "-c", program, str(log)], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.strip().endswith("is needed to read Inspect's logs: pip install -e '.[inspect]'")
+    assert done.stderr.strip().endswith(
+        "is needed to read Inspect's logs, and is not installed: pip install 'honne[inspect]'"
+    )
     assert len(done.stderr.strip().splitlines()) == 1
