@@ -22,7 +22,7 @@ from sandbox import run
 from sandbox.container import reap
 from sandbox.episode import FORMAT, Closed, Episode, now
 from sandbox.plan import Plan, Trial
-from sandbox.policy import check
+from sandbox.policy import check, list_text
 from sandbox.pool import Reuse
 from sandbox.record import Record
 from tools.problem import Problem, needed
@@ -101,6 +101,11 @@ class Player:
         episode = self._runner.play(Trial.model_validate_json(trial), attempt)
         return episode.model_copy(update={"node": platform.node()}).model_dump_json()
 
+    def stalled(self) -> list[str]:
+        """Why models do not answer here just now, a sentence each."""
+        assert self._runner is not None
+        return self._runner.stalled()
+
     def end(self) -> None:
         """Leave nothing behind: no box of this player, nor one that a player before it on this machine had no time for."""
         self._open.close()
@@ -131,6 +136,10 @@ class Seat:
     """What its node said when it was ready."""
     ready: bool = False
     busy: int = 0
+    stalled: Sequence[str] = ()
+    """Why models do not answer there, as it last said."""
+    says: Any = None  # Any: as above
+    """What it says next of that, once it has."""
 
 
 class Stopped(RuntimeError):
@@ -192,6 +201,18 @@ class Players:
                 seat.busy -= 1
                 self._changed.notify_all()
 
+    def stalled(self) -> list[str]:
+        """Why models do not answer on some node, as far as nodes have said so. Nobody is waited for."""
+        with self._changed:
+            for seat in [seat for seat in self._seats if seat.ready]:
+                if seat.says is None:
+                    seat.says = seat.player.stalled.remote()
+                elif ray.wait([seat.says], timeout=0)[0]:
+                    with suppress(RayError):  # a node that is lost is found out about by who plays there
+                        seat.stalled = ray.get(seat.says)
+                    seat.says = None
+            return [f"node {seat.host}, {why}" for seat in self._seats for why in seat.stalled]
+
     def stop(self) -> None:
         """End all players, whatever they are at. Their boxes end with them."""
         with self._changed:
@@ -252,7 +273,7 @@ class Players:
             ray.remote(Player)
             .options(
                 num_cpus=1,
-                max_concurrency=self._samples + 1,
+                max_concurrency=self._samples + 2,
                 max_restarts=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
             )
@@ -336,6 +357,9 @@ class ClusterRunner(run.Runner):
     def play(self, trial: Trial, attempt: int) -> Episode:
         return self.players.play(trial, attempt)
 
+    def stalled(self) -> list[str]:
+        return self.players.stalled()
+
     def expect(self, coming: Sequence[Trial]) -> None:
         """No box is started here."""
 
@@ -361,9 +385,10 @@ def prepared(
     plan = catalogue.resolve(plan)
     for model in plan.models:
         check(model, model_list, priced or plan.budget.cost is not None)
+    listed = list_text(model_list) if model_list else None
     known = run.manifest(plan, catalogue, {}, runtime)
     folders = _packed(catalogue.folders)
-    kit = Kit(record.name, plan, known["words"], model_list.read_text() if model_list else None, isolation, runtime)
+    kit = Kit(record.name, plan, known["words"], listed, isolation, runtime)
     with _joined(address):
         players = Players(kit, folders, samples, say)
         try:

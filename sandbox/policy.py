@@ -161,18 +161,25 @@ def _entries(model_list: Path) -> tuple[dict[str, Any], ...]:
     import yaml
 
     try:
-        entries = tuple(yaml.safe_load(model_list.read_text())["model_list"])
+        entries = tuple(yaml.safe_load(list_text(model_list))["model_list"])
         if all(isinstance(entry, dict) and isinstance(entry.get("litellm_params"), dict) for entry in entries):
             return entries
         raise TypeError("an entry without litellm_params")
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         why = f"no YAML, line {mark.line + 1}" if mark else "no YAML"
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "not UTF-8 text"
     except (KeyError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"
     raise Problem(f"{model_list}: not a LiteLLM file with a `model_list`: {why}")
+
+
+def list_text(model_list: Path) -> str:
+    """What stands in a LiteLLM file. Raises Problem where it cannot be read."""
+    try:
+        return model_list.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise Problem(f"{model_list}: not a LiteLLM file with a `model_list`: {why}") from error
 
 
 def _params(name: str, model_list: Path) -> list[dict[str, Any]]:
@@ -412,6 +419,8 @@ def check(model: plan.Model, model_list: Path | None = None, priced: bool = Fals
     before anything is played."""
     if model.scripted:
         Script.check(model)
+        if model_list:
+            _entries(model_list)  # nothing of it is needed, and what is wrong with it is said all the same
         return
     LiteLLM(model, model_list)
     if priced and price(model, model_list) is None:

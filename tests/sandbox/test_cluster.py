@@ -20,6 +20,8 @@ from sandbox.container import engine
 from sandbox.plan import Block, Model, Plan
 from sandbox.record import Record
 from sandbox.run import Catalogue, Progress, run
+from tests import scripted_provider as scripted
+from tests.scripted_provider import Reply, Request
 from tools.problem import Problem
 
 HONNE = Path(sys.executable).parent / "honne"
@@ -232,6 +234,25 @@ def test_a_node_that_would_play_other_words_is_left_out_and_said(machines: Any, 
         players.stop()
     assert len(said) == 2
     assert all("is left out: has other words for environment production_access" in sentence for sentence in said)
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # nodes of Ray's take minutes to start on a busy machine
+def test_a_model_that_keeps_a_node_waiting_is_seen_from_the_driver(
+    machines: Any, nodes: list[Any], tmp_path: Path
+) -> None:
+    def limited(request: Request) -> Reply:
+        return Reply(429, "slow down", headers={"Retry-After": "4"}) if request.number == 0 else Reply()
+
+    seen: list[str] = []
+    with scripted.serving(limited) as server:
+        written = plan("production_access", epochs=1).model_copy(update={"models": (server.model(),)})
+        prepared = cluster.prepared(written, Catalogue(), Record(tmp_path / "waits"), None, 1, machines.address)
+        with prepared as (runner, workers):
+            progress = run(runner, workers, watch=lambda progress: seen.extend(progress.stalled))
+    assert (progress.finished, progress.faults) == (3, 0)
+    assert any(line.startswith("node ") and "model openai/house: waiting" in line for line in seen), seen
 
 
 def test_limits_of_a_model_are_shared_out_over_the_nodes() -> None:

@@ -78,6 +78,21 @@ def test_requests_are_paced_over_all_threads(table: Table) -> None:
     assert max(at) - before >= 20 * 60 / 1200
 
 
+def test_draws_that_are_alike_are_asked_for_each_time(table: Table) -> None:
+    """No answer is kept for another draw: not here, not in LiteLLM."""
+    with serving() as provider:
+        table.play(provider.model(temperature=0), epochs=3)
+        sent = [json.dumps(request.body, sort_keys=True) for request in provider.requests]
+    assert len(sent) == 3
+    assert len(set(sent)) == 1
+
+
+def test_a_model_list_that_cannot_be_read_is_said_whatever_plays(tmp_path: Path) -> None:
+    for model in ("script:honest", "openai/house"):
+        with pytest.raises(Problem, match="not a LiteLLM file with a `model_list`: No such file"):
+            check(Model(name=model), tmp_path / "nowhere.yaml")
+
+
 def test_tokens_are_paced_by_what_the_answers_took() -> None:
     gate = Gate("m", Traffic(tpm=600_000))
     before = time.monotonic()
