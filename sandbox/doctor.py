@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,14 @@ from tools.pair import BoxLost
 from tools.problem import Problem
 
 SETUP = "run `make setup`"
+EXTRAS = {
+    "ray": (("ray",), "honne run --backend ray"),
+    "s3": (("s3fs", "universal-pathlib"), "runs on s3://"),
+    "inspect": (("inspect-ai", "zstandard"), "Inspect's logs"),
+    "otel": (("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"), "spans of OpenTelemetry"),
+    "embeddings": (("sentence-transformers",), "honne judge --judge embedding:PATH"),
+}
+"""Extra → the packages that it brings, and what they are for."""
 STRONGER = ("runsc", "kata", "sysbox")
 """Beginnings of the names of runtimes that put more than a namespace between a box and the host."""
 
@@ -29,7 +38,7 @@ class Line(NamedTuple):
 
 
 def examine() -> list[Line]:
-    return [line for check in (_python, _disk, _engine, _isolation, _image, _box, _left) for line in check()]
+    return [line for check in (_python, _disk, _engine, _isolation, _image, _box, _left, _extras) for line in check()]
 
 
 def _python() -> Iterator[Line]:
@@ -157,6 +166,19 @@ def _box() -> Iterator[Line]:
         return f"a hardened box opens, runs as uid {who}, and is gone again"
 
     yield _tried("box", found)
+
+
+def _extras() -> Iterator[Line]:
+    """Libraries that only some commands need."""
+    there = {each.metadata["Name"].lower() for each in distributions()}
+    found = [extra for extra, (needs, _) in EXTRAS.items() if there.issuperset(needs)]
+    lacking = [f"{extra} ({serves})" for extra, (_, serves) in EXTRAS.items() if extra not in found]
+    yield Line(
+        "extras",
+        True,
+        ", ".join(found) or "none",
+        f"to be had by pip install 'honne[EXTRA]': {', '.join(lacking)}" if lacking else "",
+    )
 
 
 def _left() -> Iterator[Line]:

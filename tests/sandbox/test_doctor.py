@@ -1,6 +1,10 @@
 """What `honne doctor` says of an engine, from that engine's own account of itself."""
 
-from sandbox.doctor import Line, layers
+import re
+import tomllib
+from pathlib import Path
+
+from sandbox.doctor import EXTRAS, Line, examine, layers
 
 PLAIN = {
     "CgroupVersion": "1",
@@ -40,3 +44,15 @@ def test_an_old_engine_that_says_less_is_taken_at_its_word() -> None:
     lines = said({"SecurityOptions": None, "Driver": "overlay2", "Runtimes": {"runc": {}}})
     assert lines["seccomp"].weak
     assert lines["cgroup"].found == "v1"
+
+
+def test_every_extra_of_the_project_is_told_of() -> None:
+    declared = tomllib.loads(Path("pyproject.toml").read_text())["project"]["optional-dependencies"]
+    needed = {extra: {re.split(r"[<>=\[]", each)[0] for each in needs} for extra, needs in declared.items()}
+    del needed["dev"]
+    assert needed.keys() == EXTRAS.keys()
+    assert all(set(needs) <= needed[extra] for extra, (needs, _) in EXTRAS.items())
+    (line,) = (line for line in examine() if line.what == "extras")
+    assert line.ok
+    assert "ray" in line.found
+    assert "embeddings (honne judge --judge embedding:PATH)" in line.fix or "embeddings" in line.found
