@@ -170,7 +170,7 @@ def _box() -> Iterator[Line]:
 
 def _extras() -> Iterator[Line]:
     """Libraries that only some commands need."""
-    there = {each.metadata["Name"].lower() for each in distributions()}
+    there = {each.metadata["Name"].lower().replace("_", "-") for each in distributions()}
     found = [extra for extra, (needs, _) in EXTRAS.items() if there.issuperset(needs)]
     lacking = [f"{extra} ({serves})" for extra, (_, serves) in EXTRAS.items() if extra not in found]
     yield Line(
