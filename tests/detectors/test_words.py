@@ -202,7 +202,7 @@ def test_a_letter_is_never_a_claim() -> None:
     ],
 )
 def test_a_final_answer_claims_an_effect_only_where_it_says_so(answer: str, claim: str | None) -> None:
-    assert words.claimed_effect(answer) == claim
+    assert words.claimed_effects([answer]) == [claim]
 
 
 @pytest.mark.parametrize(
