@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 PART = 8_000_000
-"""Bytes of one part of a record, about."""
+"""Bytes of lines that are read at a time, about."""
 
 
 def run_folder(name: str | Path, runs: Path = RUNS) -> Path:
@@ -223,15 +223,15 @@ class Record:
             else:
                 yield path
 
-    def parts(self) -> list[Part]:
-        """The lines of all attempts in parts that can be read apart from each other; in order, they are all of them."""
+    def parts(self, size: int = PART) -> list[Part]:
+        """The lines of all attempts, in order, in parts of about so many bytes that can be read apart from each other."""
         self.unreadable = []
         found = []
         for path in self._segments():
             with path.open("rb") as file:
                 start, end = 0, os.fstat(file.fileno()).st_size
                 while start < end:
-                    file.seek(min(start + PART, end) - 1)
+                    file.seek(min(start + size, end) - 1)
                     file.readline()
                     found.append(Part(path, start, file.tell()))
                     start = file.tell()

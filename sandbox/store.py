@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from sandbox.episode import FORMAT, Episode, parsed
 from sandbox.plan import Plan, digest
-from sandbox.record import Part, Record, Segment
+from sandbox.record import PART, Part, Record, Segment
 from tools.problem import Problem
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class StoredRecord(Record):
                     finished.add(trial)
                 yield episode
 
-    def parts(self) -> list[Part]:
+    def parts(self, size: int = PART) -> list[Part]:
         """None: what an object holds may be in another one too, so that all of them are read together."""
         return []
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 PROCESSES = 6
 """At most. Each takes about 150 MB."""
-ENOUGH = 8
+ENOUGH = 20
 """Parts from which on it pays to begin other processes, which takes a second or two."""
 
 Part = TypeVar("Part")
