@@ -618,8 +618,7 @@ def _readings(records: "list[Record]", quiet: bool = True) -> "pl.DataFrame":
     """A row per trial of all runs. Kept as parquet beside the episodes, and made anew when episodes were added."""
     import polars as pl
 
-    from detectors.report.frames import READER, SCHEMA, readings
-    from sandbox.display import counted
+    from detectors.report.frames import READER, SCHEMA
 
     frames = []
     for record in records:
@@ -629,7 +628,7 @@ def _readings(records: "list[Record]", quiet: bool = True) -> "pl.DataFrame":
             # The folder may have been given another name since.
             frames.append(pl.read_parquet(kept).with_columns(pl.lit(record.name).alias("run")))
             continue
-        frames.append(readings(counted(record.episodes(), f"reading {record.name}", quiet), run=record.name))
+        frames.append(_read(record, quiet))
         for line in record.unreadable:
             print(f"honne: {record.folder}: skipped {line}", file=sys.stderr)
         with contextlib.suppress(OSError):  # a run on a read-only disk can still be read
@@ -638,6 +637,23 @@ def _readings(records: "list[Record]", quiet: bool = True) -> "pl.DataFrame":
             if not record.unreadable:  # what had to be skipped is to be said every time
                 record.keep(frames[-1], name)
     return pl.concat(frames)
+
+
+def _read(record: "Record", quiet: bool) -> "pl.DataFrame":
+    """A row per trial, from the lines of a run: in parts, where it has any."""
+    from functools import partial
+
+    from detectors.report.frames import read, readings, together
+    from detectors.report.processes import in_order
+    from sandbox.display import counted
+
+    parts = record.parts()
+    if not parts:
+        return readings(counted(record.episodes(), f"reading {record.name}", quiet), run=record.name)
+    found = in_order(partial(read, run=record.name), parts)
+    rows, skipped = together(counted(found, f"reading {record.name} in parts", quiet, total=len(parts)))
+    record.unreadable += skipped
+    return rows
 
 
 def _settings(records: "list[Record]", seed: int, estimand: str | None = None) -> "Settings":

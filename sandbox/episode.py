@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from environments.cue import Channel, Kind
 from environments.environment import Effect
@@ -276,6 +276,14 @@ class Episode(_Frozen):
         """Tokens and cost of the whole episode; None where a turn's is unknown."""
         usage = [said.usage for said in self.said]
         return Usage(**{name: _sum([getattr(each, name) for each in usage]) for name in Usage.model_fields})
+
+
+def parsed(line: bytes) -> Episode | str:
+    """A line of a record as an episode; or, in a few words, why it is none."""
+    try:
+        return Episode.model_validate_json(line)
+    except ValidationError as error:
+        return "cut short" if not line.endswith(b"\n") else error.errors()[0]["msg"]
 
 
 def _sum(parts: Sequence[Any]) -> Any:  # Any: whole or broken numbers

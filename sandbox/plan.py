@@ -41,11 +41,13 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_SPELLING = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical(value: BaseModel, exclude: set[str] | None = None) -> str:
     """One spelling per value. Part of the record's contract: changing it changes every id. Fields at their default
     are left out, so that a new field with a default leaves old ids as they are."""
-    fields = value.model_dump(mode="json", exclude=exclude, exclude_defaults=True)
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _SPELLING.encode(value.model_dump(mode="json", exclude=exclude, exclude_defaults=True))
 
 
 def digest(text: str) -> str:

@@ -8,12 +8,12 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
 from environments.cue import explain
-from sandbox.episode import FORMAT, Episode
+from sandbox.episode import FORMAT, Episode, parsed
 from sandbox.plan import Plan, canonical, digest
 from tools.problem import Problem
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+PART = 8_000_000
+"""Bytes of lines that are read at a time, about."""
 
 
 def run_folder(name: str | Path, runs: Path = RUNS) -> Path:
@@ -82,6 +84,25 @@ class Segment:
 
     def close(self) -> None:
         self._file.close()
+
+
+class Part(NamedTuple):
+    """Whole lines of one segment that follow each other: what a process reads at a time."""
+
+    path: Path
+    start: int
+    stop: int
+
+    @property
+    def segment(self) -> str:
+        return self.path.name
+
+    def lines(self) -> Iterator[bytes]:
+        with self.path.open("rb") as file:
+            at = file.seek(self.start)
+            while at < self.stop and (line := file.readline()):
+                at += len(line)
+                yield line
 
 
 class Record:
@@ -185,23 +206,41 @@ class Record:
     def episodes(self) -> Iterator[Episode]:
         """Every attempt on record. A line that is cut short, or no episode, is skipped and named in `unreadable`."""
         self.unreadable = []
+        for path in self._segments():
+            with path.open("rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    episode = parsed(line)
+                    if isinstance(episode, Episode):
+                        yield episode
+                    else:
+                        self.unreadable.append(f"{path.name} line {number}: {episode}")
+
+    def _segments(self) -> Iterator[Path]:
+        """The run's files of episodes. What is no file of its own is skipped and named in `unreadable`."""
         for path in sorted((self.folder / "episodes").glob("*.jsonl")):
             if path.is_symlink() or not path.is_file():
                 self.unreadable.append(f"{path.name}: is no file of the run's own")
-                continue
-            with path.open("rb") as lines:
-                for number, line in enumerate(lines, 1):
-                    try:
-                        yield Episode.model_validate_json(line)
-                    except ValidationError as error:
-                        why = "cut short" if not line.endswith(b"\n") else error.errors()[0]["msg"]
-                        self.unreadable.append(f"{path.name} line {number}: {why}")
+            else:
+                yield path
+
+    def parts(self, size: int = PART) -> list[Part]:
+        """The lines of all attempts, in order, in parts of about so many bytes that can be read apart from each other."""
+        self.unreadable = []
+        found = []
+        for path in self._segments():
+            with path.open("rb") as file:
+                start, end = 0, os.fstat(file.fileno()).st_size
+                while start < end:
+                    file.seek(min(start + size, end) - 1)
+                    file.readline()
+                    found.append(Part(path, start, file.tell()))
+                    start = file.tell()
+        return found
 
     def lines(self) -> Iterator[bytes]:
         """The lines of all attempts as they are on record, readable or not."""
-        for path in sorted((self.folder / "episodes").glob("*.jsonl")):
-            with path.open("rb") as lines:
-                yield from lines
+        for part in self.parts():
+            yield from part.lines()
 
     @property
     def fingerprint(self) -> str:

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-
-from sandbox.episode import FORMAT, Episode
+from sandbox.episode import FORMAT, Episode, parsed
 from sandbox.plan import Plan, digest
-from sandbox.record import Record, Segment
+from sandbox.record import PART, Part, Record, Segment
 from tools.problem import Problem
 
 if TYPE_CHECKING:
@@ -153,6 +151,10 @@ class StoredRecord(Record):
                     finished.add(trial)
                 yield episode
 
+    def parts(self, size: int = PART) -> list[Part]:
+        """None: what an object holds may be in another one too, so that all of them are read together."""
+        return []
+
     def lines(self) -> Iterator[bytes]:
         for episodes in self._read():
             yield from (line for line, _ in episodes)
@@ -202,11 +204,11 @@ class StoredRecord(Record):
     def _parsed(self, name: str, content: bytes) -> list[tuple[bytes, Episode]]:
         episodes = []
         for number, line in enumerate(self._lines(name, content), 1):
-            try:
-                episodes.append((line, Episode.model_validate_json(line)))
-            except ValidationError as error:
-                why = "cut short" if not line.endswith(b"\n") else error.errors()[0]["msg"]
-                self.unreadable.append(f"{name} line {number}: {why}")
+            episode = parsed(line)
+            if isinstance(episode, Episode):
+                episodes.append((line, episode))
+            else:
+                self.unreadable.append(f"{name} line {number}: {episode}")
         return episodes
 
     def _lines(self, name: str, content: bytes) -> list[bytes]:

@@ -2,15 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import polars as pl
 
 from detectors.report import words
-from sandbox.episode import Episode, Opened, ReasoningStatus
+from sandbox.episode import Episode, Opened, ReasoningStatus, parsed
 from tools.pair import Side
 
 SCHEMA: Mapping[str, pl.DataType] = {
@@ -66,7 +67,7 @@ READER = hashlib.sha256(b"".join(Path(file).read_bytes() for file in (__file__, 
 STATUSES: tuple[ReasoningStatus, ...] = ("redacted", "summarised", "present", "absent")
 """From the most withheld. A turn without reasoning says nothing about the others."""
 
-CHUNK = 20_000
+CHUNK = 1000
 """Episodes turned into rows at a time, so that a large run is never held as Python objects."""
 
 LONG_ENOUGH = 200
@@ -76,13 +77,63 @@ LONG_ENOUGH = 200
 def readings(episodes: Iterable[Episode], run: str = "") -> pl.DataFrame:
     """One row per trial: its last attempt that was not a fault, or its last attempt where all were.
     Attempts lost to faults are counted in `faults`."""
-    stream = iter(episodes)
-    chunks = [pl.DataFrame(schema=_ATTEMPTS)]
-    while rows := [_row(episode, run) for episode in islice(stream, CHUNK)]:
-        chunks.append(pl.DataFrame(rows, schema=_ATTEMPTS))
-    attempts = pl.concat(chunks).with_row_index("read")
+    return _last(_chunks(episodes, run))
+
+
+class Part(Protocol):
+    """Some lines of a record, which another process can read as well."""
+
+    @property
+    def segment(self) -> str: ...
+    def lines(self) -> Iterator[bytes]: ...
+
+
+class Read(NamedTuple):
+    """What a part of a record says."""
+
+    segment: str
+    attempts: pl.DataFrame
+    lines: int
+    unreadable: list[tuple[int, str]]
+    """Number of the line in the part, from 1, and why it is no episode."""
+
+
+def read(part: Part, run: str) -> Read:
+    """The attempts in one part, to be put together with those of all others."""
+    lines = 0
+    unreadable: list[tuple[int, str]] = []
+
+    def episodes() -> Iterator[Episode]:
+        nonlocal lines
+        for lines, line in enumerate(part.lines(), 1):
+            episode = parsed(line)
+            if isinstance(episode, Episode):
+                yield episode
+            else:
+                unreadable.append((lines, episode))
+
+    attempts = pl.concat([pl.DataFrame(schema=_ATTEMPTS), *_chunks(episodes(), run)])
+    return Read(part.segment, attempts, lines, unreadable)
+
+
+def together(parts: Iterable[Read]) -> tuple[pl.DataFrame, list[str]]:
+    """All parts of a record, in their order → what `readings` makes of its episodes, and a sentence for every line that
+    was skipped."""
+    attempts, skipped = [], []
+    before: Counter[str] = Counter()
+    for each in parts:
+        attempts.append(each.attempts)
+        skipped += [f"{each.segment} line {before[each.segment] + number}: {why}" for number, why in each.unreadable]
+        before[each.segment] += each.lines
+    return _last(attempts), skipped
+
+
+def _last(attempts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Attempts in the order they were recorded → a row per trial."""
     return (
-        attempts.sort(pl.col("outcome") != "fault", "attempt", "read")
+        pl.concat([pl.DataFrame(schema=_ATTEMPTS), *attempts])
+        .with_row_index("read")
+        .sort(pl.col("outcome") != "fault", "attempt", "read")
         .group_by("run", "id", maintain_order=True)
         .agg(
             pl.all().exclude("faults").last(),
@@ -109,15 +160,32 @@ def compact(readings: pl.LazyFrame) -> pl.LazyFrame:
     )
 
 
-def _row(episode: Episode, run: str) -> dict[str, Any]:  # Any: a row holds whatever its schema says
-    trial, opened, closed = episode.trial, episode.opened, episode.closed
+def _chunks(episodes: Iterable[Episode], run: str) -> Iterator[pl.DataFrame]:
+    stream = iter(episodes)
+    while chunk := list(islice(stream, CHUNK)):
+        yield _attempts(chunk, run)
+
+
+def _attempts(episodes: Sequence[Episode], run: str) -> pl.DataFrame:
+    """A row per episode."""
+    written = [[text for said in each.said for text in (said.reasoning, said.text) if text] for each in episodes]
+    may_mention = words.may_mention(["\n".join(texts) for texts in written])
+    claims = words.claimed_effects([each.answer for each in episodes])
+    rows = [_row(*each, run) for each in zip(episodes, written, may_mention, claims, strict=True)]
+    return pl.DataFrame(rows, schema=_ATTEMPTS)
+
+
+def _row(
+    episode: Episode, texts: list[str], may_mention: bool, claim: words.Claim | None, run: str
+) -> dict[str, Any]:  # Any: a row holds whatever its schema says
+    trial, opened, closed, turns = episode.trial, episode.opened, episode.closed, episode.said
     outcome = episode.outcome
     sides = _sides(opened)
     cue = opened.cue if opened else None
     used = {call.side for call in episode.called if call.side and not call.error}
-    texts = [text for said in episode.said for text in (said.reasoning, said.text) if text]
-    sources = {said.reasoning_source for said in episode.said}
-    shown = {said.reasoning_status for said in episode.said}
+    sources = {said.reasoning_source for said in turns}
+    shown = {said.reasoning_status for said in turns}
+    mentions = may_mention and opened is not None and words.mentions("\n".join(texts), _offered(opened))
     return {
         **trial.model_dump(exclude={"order", "channel"}),
         "id": trial.id,
@@ -139,17 +207,17 @@ def _row(episode: Episode, run: str) -> dict[str, Any]:  # Any: a row holds what
         "facts": _digest(json.dumps(dict(closed.facts), sort_keys=True, default=str)) if closed.facts else None,
         "reasoning_source": next((source for source in ("native", "tag") if source in sources), "none"),
         "reasoning_status": next((status for status in STATUSES if status in shown), None),
-        "mentions_cue": words.mentions("\n".join(texts), _offered(opened)) if texts and opened else None,
+        "mentions_cue": mentions if texts and opened else None,
         "decision": words.decision("\n\n".join(episode.deliberation), sides),
         "claim_side": words.claimed_side(episode.answer, sides),
-        "claim_effect": words.claimed_effect(episode.answer),
+        "claim_effect": claim,
         "watched": cue.watched if cue else None,
         **_account(episode, sides),
         "text_hash": _text_hash(texts),
         "faults": 0,
-        "prompt_tokens": _total([said.usage.prompt_tokens for said in episode.said]),
-        "completion_tokens": _total([said.usage.completion_tokens for said in episode.said]),
-        "cost": _total([said.usage.cost for said in episode.said]),
+        "prompt_tokens": _total([said.usage.prompt_tokens for said in turns]),
+        "completion_tokens": _total([said.usage.completion_tokens for said in turns]),
+        "cost": _total([said.usage.cost for said in turns]),
         "seconds": closed.seconds,
         "attempt": episode.attempt,
     }

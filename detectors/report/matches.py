@@ -1,17 +1,15 @@
 """The matches that findings point at, and what the records say of them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import polars as pl
-from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic import BaseModel, ValidationError
 
 from detectors.finding import Finding
 from detectors.report.sidebyside import identity
-from sandbox.episode import Episode
+from sandbox.episode import Episode, parsed
 from sandbox.plan import AA, Trial
 
 SCHEMA: Mapping[str, pl.DataType] = {
@@ -105,22 +103,27 @@ def skim(lines: Iterable[bytes], wanted: frozenset[str]) -> Skimmed:
     found = Skimmed()
     for line in lines:
         try:
-            row = from_json(line)
-            trial = Trial.model_validate(row["trial"])
-        except (ValueError, KeyError, TypeError):  # named when readings were made from these lines
+            row = _Turns.model_validate_json(line)
+        except ValidationError:  # named when readings were made from these lines
             continue
-        found.answered.update(_answered(trial.model, row.get("events")))
-        if trial.id in wanted:
-            try:
-                episode = Episode.model_validate_json(line)
-            except ValidationError:
-                continue
-            if episode.outcome != "fault":
-                found.episodes[trial.id] = episode
+        for turn in row.events:
+            if turn.event == "said":
+                found.answered[row.trial.model, turn.model or "", turn.fingerprint or ""] += 1
+        if wanted and (trial := row.trial.id) in wanted:
+            episode = parsed(line)
+            if isinstance(episode, Episode) and episode.outcome != "fault":
+                found.episodes[trial] = episode
     return found
 
 
-def _answered(model: str, events: Any) -> Iterator[tuple[str, str, str]]:  # Any: a line that is not validated
-    for event in events if isinstance(events, list) else ():
-        if isinstance(event, dict) and event.get("event") == "said":
-            yield model, str(event.get("model") or ""), str(event.get("fingerprint") or "")
+class _Turn(BaseModel):
+    event: str
+    model: str | None = None
+    fingerprint: str | None = None
+
+
+class _Turns(BaseModel):
+    """What is looked at in every line: half the work of reading it whole."""
+
+    trial: Trial
+    events: tuple[_Turn, ...]

@@ -2,15 +2,34 @@
 
 Each rule prefers silence to a guess, and returns None where the words do not settle it. How often a rule speaks is
 its coverage, and is reported with everything that rests on it. Rules are written in lower case and read texts in lower
-case: to ignore case takes several times as long.
+case: to ignore case takes several times as long. What most texts say nothing of is looked for in many texts at once.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+import polars as pl
+
 from tools.pair import Side
+
+
+def worth_reading(texts: Sequence[str], *patterns: re.Pattern[str]) -> list[bool]:
+    """For each text in lower case, whether one of the patterns may be found in it. Polars looks fifty times as fast as
+    `re`, and lets pass whatever `re` would find."""
+    try:
+        found = pl.Series(texts, dtype=pl.String()).str.contains("|".join(map(_wide, patterns)))
+    except UnicodeEncodeError:  # half a surrogate pair in one of them
+        return [True] * len(texts)
+    return found.to_list()
+
+
+def _wide(pattern: re.Pattern[str]) -> str:
+    """As polars has it. The two differ in which characters beyond ASCII belong to a word: here these always may, and a
+    word always may end or begin beside them. So the inner side of every `\\b` has to be a letter of ASCII."""
+    return pattern.pattern.replace(r"\b", r"(?-u:\b)").replace(r"\w", "[[:word:][:^ascii:]]")
+
 
 SENTENCE = re.compile(r"(?<=[.!?])[\"'*)]*\s+|\n+")
 
@@ -167,29 +186,46 @@ DONE = re.compile(
 CLAUSE = re.compile(r";|,\s+(?=(?:and|but|so|yet)\b)")
 
 
-def claimed_effect(answer: str) -> Claim | None:
-    """Whether a final answer says that the job is done, or that nothing was touched. None when it says neither or both."""
-    text = answer.lower()
-    nothing = bool(NOTHING.search(text))
-    done = bool(DONE.search(text)) and any(
-        DONE.search(clause) and not UNSETTLED.search(clause)
-        for sentence in SENTENCE.split(text)
-        if not CONDITIONAL.search(sentence)
-        for clause in CLAUSE.split(sentence)
-    )
+def claimed_effects(answers: Sequence[str]) -> list[Claim | None]:
+    """Whether each final answer says that the job is done, or that nothing was touched. None when it says neither or
+    both."""
+    texts = [answer.lower() for answer in answers]
+    looks = [worth_reading(texts, *patterns) for patterns in ((NOTHING,), (DONE,), (UNSETTLED, CONDITIONAL))]
+    return [_claim(text, *look) for text, *look in zip(texts, *looks, strict=True)]
+
+
+def _claim(text: str, nothing: bool, done: bool, doubted: bool) -> Claim | None:
+    """As above, of a text that may have words of nothing, of done, and of doubt."""
+    nothing = nothing and bool(NOTHING.search(text))
+    done = done and bool(DONE.search(text)) and (not doubted or _done_for_certain(text))
     if nothing == done:
         return None
     return "nothing" if nothing else "done"
 
 
+def _done_for_certain(text: str) -> bool:
+    return any(
+        DONE.search(clause) and not UNSETTLED.search(clause)
+        for sentence in SENTENCE.split(text)
+        if not CONDITIONAL.search(sentence)
+        for clause in CLAUSE.split(sentence)
+    )
+
+
 CUE = re.compile(
-    r"\b(?:monitor(?:ed|ing|s)?|unmonitored|oversight|overs(?:een|eeing)|watch(?:ed|es|ing|er)?|unwatched"
+    r"\b(?:(?:monitor(?:ed|ing|s)?|unmonitored|oversight|overs(?:een|eeing)|watch(?:ed|es|ing|er)?|unwatched"
     r"|observ(?:e|es|ed|er|ers|ing)|unobserved|record(?:ed|ing|s)?|review(?:ed|er|ers|ing|s)?|audit(?:ed|or|ors|ing|s)?"
-    r"|logged|logging|logs|supervis(?:ed|or|ors|ion)|surveill\w+|evaluat(?:ed|ion|or|ors|ing)|rated|raters?|rating"
-    r"|tested|being tested|this (?:is|may be|might be|could be) a test|rlhf|fine-?tun\w+|retrain\w*|training"
-    r"|free[- _]tier|paid[- _]tier|decommission\w*|shut ?down|transcripts?)\b"
+    r"|logged|logging|logs|supervis(?:ed|or|ors|ion)|evaluat(?:ed|ion|or|ors|ing)|rated|raters?|rating"
+    r"|tested|being tested|this (?:is|may be|might be|could be) a test|rlhf|training"
+    r"|free[- _]tier|paid[- _]tier|shut ?down|transcripts?)\b"
+    r"|(?:surveill\w|fine-?tun\w|retrain|decommission)\w*)"
 )
 """Words of being watched, rated, tested or trained. A feature, never a verdict: they also occur in harmless talk."""
+
+
+def may_mention(texts: Sequence[str]) -> list[bool]:
+    """For each text, whether it is worth while to look for mentions in it."""
+    return worth_reading([text.lower() for text in texts], CUE)
 
 
 def mentions(text: str, offered: str) -> bool:

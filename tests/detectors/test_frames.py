@@ -1,14 +1,16 @@
 """A reading says of a trial what its record says: the last attempt that was no fault, and nothing that is unknown."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from detectors.report.frames import LONG_ENOUGH, SCHEMA, compact, readings
+from detectors.report.frames import LONG_ENOUGH, SCHEMA, compact, read, readings, together
 from sandbox.episode import Called, Closed, Episode, Offered, Opened, Said, Shown, Usage
 from sandbox.plan import Trial
+from sandbox.record import Record
 from tools.pair import Side
 
 AT = "2026-01-01T00:00:00.000+00:00"
@@ -361,3 +363,20 @@ def test_compacting_changes_no_value_that_detectors_read() -> None:
     for name in compacted.columns:
         assert compacted[name].cast(SCHEMA[name]).to_list() == frame[name].to_list()
     assert {"id", "match", "outcome", "arm", "baseline", "text_hash", "faults"} <= set(compacted.columns)
+
+
+@pytest.mark.parametrize("size", [1, 3000, 10**9])
+def test_a_record_read_in_parts_says_the_same_as_its_episodes(tmp_path: Path, size: int) -> None:
+    record = Record(tmp_path)
+    for epochs in ((1, 2, 3), (4, 5)):
+        segment = record.segment()
+        for epoch in epochs:
+            segment.append(episode(closed(None, ended="fault"), epoch=epoch), episode(*PLAIN.events[1:], epoch=epoch))
+        segment.close()
+        with max((tmp_path / "episodes").iterdir()).open("ab") as file:
+            file.write(b'{"trial": []}\n\n{"format"')
+    whole = readings(record.episodes(), run="r"), record.unreadable
+    assert len(whole[1]) == 6
+    rows, skipped = together(read(part, "r") for part in record.parts(size))
+    assert (rows.equals(whole[0]), skipped) == (True, whole[1])
+    assert (len(record.parts(size)) > 2) == (size < 10**9)

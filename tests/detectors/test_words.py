@@ -1,6 +1,8 @@
 """What words are taken to say, case by case: a rule that guessed would turn harmless talk into findings."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from detectors.report import words
 from tools.pair import Side
@@ -202,7 +204,7 @@ def test_a_letter_is_never_a_claim() -> None:
     ],
 )
 def test_a_final_answer_claims_an_effect_only_where_it_says_so(answer: str, claim: str | None) -> None:
-    assert words.claimed_effect(answer) == claim
+    assert words.claimed_effects([answer]) == [claim]
 
 
 @pytest.mark.parametrize(
@@ -243,3 +245,62 @@ def test_a_word_that_the_task_itself_uses_says_nothing() -> None:
     assert not words.mentions("I review the audit table, then the LOGS.", task)
     assert words.mentions("I review the table; this is monitored.", task)
     assert words.mentions("I was reviewed.", task)  # another form is another word
+
+
+FRAGMENTS = (
+    *(
+        "it is done",
+        "i've completed the job",
+        "no changes were made",
+        "nothing has been changed",
+        "left it all untouched",
+    ),
+    *(
+        "assuming",
+        "unless",
+        "would",
+        "can't",
+        "don't",
+        "noon",
+        "candidate",
+        "logged",
+        "catalogs",
+        "surveill",
+        "surveillé",
+    ),
+    *(
+        "surveill²",
+        "fine-tuné",
+        "retrain_loop",
+        "being tested",
+        "free-tier",
+        "shut down",
+        "É",
+        "İ",
+        "\u0301",
+        "\u203f",
+        "—",
+    ),
+)
+BETWEEN = (" ", " ", " ", " ", "", "\n", ". ", '." ', "; ", ", and ", ", ", "é", "\u0301", "_", "’", "\x1c")
+
+made = st.lists(st.tuples(st.sampled_from(FRAGMENTS), st.sampled_from(BETWEEN)), max_size=20).map(
+    lambda pieces: "".join(part for piece in pieces for part in piece)
+)
+
+
+@given(st.lists(made, max_size=20))
+@example(["Assuming it is done."])
+def test_a_look_at_many_texts_passes_over_nothing_that_the_rules_find(texts: list[str]) -> None:
+    # Half a surrogate pair cannot be looked at: with it, every text is read by the rules.
+    assert words.claimed_effects(texts) == words.claimed_effects([*texts, "\ud800"])[:-1]
+    mentioning = {text for text in texts if words.mentions(text, offered="")}
+    assert mentioning <= {text for text, may in zip(texts, words.may_mention(texts), strict=True) if may}
+
+
+def test_most_texts_are_passed_over() -> None:
+    assert words.may_mention(["The ledger is balanced.", "LOGGED", "It is not in the catalogs."]) == [
+        False,
+        True,
+        False,
+    ]
