@@ -412,9 +412,9 @@ def run(
     }
     _say(final, as_json, lambda: _summary(progress, record, final["seconds"]))
     for reason, boxes in runner.pool.counts.dropped.most_common():
-        from sandbox.display import inert
+        from tools.hidden import spelled
 
-        print(f"honne: {boxes} boxes were not used again, not being as new: {inert(reason)}", file=sys.stderr)
+        print(f"honne: {boxes} boxes were not used again, not being as new: {spelled(reason)}", file=sys.stderr)
     if progress.finished < progress.planned:
         raise typer.Exit(130 if progress.interrupted else 3 if progress.ended else 1)
 

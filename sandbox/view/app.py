@@ -38,6 +38,7 @@ from sandbox.label import Label
 from sandbox.record import NAME, Record
 from sandbox.view.analysis import Analyst, beside, findings, headlines, pointing, style
 from sandbox.view.index import FIELDS, Filter, Index, terms
+from tools.hidden import spelled
 from tools.problem import Problem
 
 HERE = Path(__file__).parent
@@ -118,19 +119,9 @@ def refusal(request: Request) -> str:
     return "asked for by another site" if site not in (None, "same-origin") else ""
 
 
-EMOJI = "\u00a9\u00ae\u203c-\u3299\U0001f000-\U0001faff"
-HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f"
-    "\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff\ud800-\udfff]"
-    f"|\r(?!\n)|(?<![{EMOJI}0-9#*])\ufe0f|(?<![{EMOJI}\ufe0f])\u200d"
-)
-"""Characters that cannot be seen, or that change how others are: controls, bidirectional marks, zero-width ones, tags.
-Those that are part of an emoji stay."""
-
-
 def visible(text: object) -> Markup:
     """Text that shows everything in it, and does nothing."""
-    return escape(HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", str(text)))
+    return escape(spelled(str(text)))
 
 
 def marked(text: str, pattern: str = "", kind: str = "hit") -> Markup:
