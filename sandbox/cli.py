@@ -60,6 +60,13 @@ def _folder(where: Any) -> Path:  # Any: the option's text, or its default
     return place(where)
 
 
+def _here(where: Any) -> Path:  # Any: the option's text, or its default
+    """A path on this machine. A URL would become a folder by the name of `s3:`."""
+    if "://" in str(where):
+        raise Problem(f"{where}: has to be a file or folder on this machine")
+    return Path(where)
+
+
 RunsDir = Annotated[
     Path,
     typer.Option(
@@ -82,7 +89,12 @@ Options = Annotated[
 Epochs = Annotated[int | None, typer.Option(min=1, help="Draws per cell, instead of the plan's.")]
 Folders = Annotated[
     list[Path] | None,
-    typer.Option("--environments", help="A folder with environments (and cues/) of your own; repeatable."),
+    typer.Option(
+        "--environments",
+        metavar="FOLDER",
+        parser=_here,
+        help="A folder with environments (and cues/) of your own; repeatable.",
+    ),
 ]
 JudgeName = Annotated[
     str | None, typer.Option("--judge", help="Whose verdicts to use, where a run has some by several judges.")
@@ -290,7 +302,10 @@ def run(
     model: Models = None,
     option: Options = None,
     model_list: Annotated[
-        Path | None, typer.Option(help="A LiteLLM YAML file with a model_list; --model picks from it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=_here, help="A LiteLLM YAML file with a model_list; --model picks from it."
+        ),
     ] = None,
     epochs: Epochs = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Play only the first N trials of the plan.")] = None,
@@ -506,7 +521,7 @@ def detect(
         typer.Option("--allow-undecided", help="With --fail-on: what cannot be told is printed, and lets through."),
     ] = False,
     junit: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="With --fail-on: write the outcome as JUnit XML.")
+        Path | None, typer.Option(metavar="FILE", parser=_here, help="With --fail-on: write the outcome as JUnit XML.")
     ] = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
@@ -695,7 +710,10 @@ def judge_command(
     ] = False,
     option: Options = None,
     model_list: Annotated[
-        Path | None, typer.Option(help="A LiteLLM YAML file with a model_list; --judge picks from it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=_here, help="A LiteLLM YAML file with a model_list; --judge picks from it."
+        ),
     ] = None,
     max_cost: Annotated[float | None, typer.Option(min=0, help="Dollars that this call may spend.")] = None,
     price: Annotated[
@@ -815,7 +833,10 @@ def counterfactual(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Trials to ask again, at most.")] = 20,
     option: Options = None,
-    model_list: Annotated[Path | None, typer.Option(help="The LiteLLM YAML file that the run was played with.")] = None,
+    model_list: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", parser=_here, help="The LiteLLM YAML file that the run was played with."),
+    ] = None,
     max_samples: Annotated[int, typer.Option(min=1, max=256, help="Draws asked for at a time.")] = 4,
     environments: Folders = None,
     seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
@@ -899,7 +920,14 @@ def calibrate(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Also write them to a file, for `honne report --calibration`.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            parser=_here,
+            help="Also write them to a file, for `honne report --calibration`.",
+        ),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -946,13 +974,24 @@ def calibrate(
 def report(
     run: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs, by name or by folder.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for the report; the (first) run's own by default.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            parser=_folder,
+            help="Folder for the report; the (first) run's own by default.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
     judge: JudgeName = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="Error rates by `honne calibrate -o FILE`, instead of those that come with this version."),
+        typer.Option(
+            metavar="FILE",
+            parser=_here,
+            help="Error rates by `honne calibrate -o FILE`, instead of those that come with this version.",
+        ),
     ] = None,
     pool_different_words: Annotated[
         bool, typer.Option(help="Count runs together though the words of their cues or environments differ.")
@@ -1067,9 +1106,9 @@ def view(
     from getpass import getuser
 
     from detectors.detect import detect as detect_in
+    from sandbox.view import index, mirror
     from sandbox.view.analysis import Analyst
-    from sandbox.view.app import in_folder, named, serve, viewer
-    from sandbox.view.index import cache_folder, sweep
+    from sandbox.view.app import Folder, named, serve, viewer
 
     def analyse(record: "Record") -> "tuple[pl.DataFrame, list[Finding]]":
         rows = _readings([record])
@@ -1080,10 +1119,12 @@ def view(
             _say({"address": address}, as_json, lambda: f"{address} (Ctrl-C ends it)")
             sys.stdout.flush()
 
-    chosen = named(_record(name, runs_dir) for name in run) if run else None
-    cache = cache_folder()
-    sweep(cache)
-    pages = viewer(lambda: chosen or in_folder(runs_dir), Analyst(analyse), cache, reviewer or getuser())
+    cache = index.cache_folder()
+    folder = Folder(runs_dir, cache)
+    mirror.sweep(cache)
+    index.sweep(cache)
+    chosen = named(mirror.opened(_record(name, runs_dir).folder, cache) for name in run) if run else None
+    pages = viewer(lambda: chosen or folder.runs(), Analyst(analyse), cache, reviewer or getuser())
     serve(pages, host, port, ready)
 
 
@@ -1093,7 +1134,7 @@ import_app = typer.Typer(
 app.add_typer(import_app, name="import")
 NewName = Annotated[str, typer.Option("--name", help="What the run is to be called here.")]
 Label = Annotated[str | None, typer.Option("--model", "-m", help="What to call the model; else as the files say.")]
-Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="The files to take in.")]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE…", parser=_here, help="The files to take in.")]
 
 
 def _imported(done: "Imported", as_json: bool, what: str) -> None:
@@ -1127,7 +1168,12 @@ def import_tatemae_results(
 
 @import_app.command("jsonl")
 def import_jsonl(
-    file: Annotated[Path, typer.Argument(help="One JSON object a line; sandbox/imports/README.md has the fields.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", parser=_here, help="One JSON object a line; sandbox/imports/README.md has the fields."
+        ),
+    ],
     name: NewName,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
@@ -1140,9 +1186,11 @@ def import_jsonl(
 
 @import_app.command("tatemae")
 def import_tatemae(
-    file: Annotated[Path, typer.Argument(help="A dataset in the Tatemae format.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", parser=_here, help="A dataset in the Tatemae format.")],
     name: Annotated[str, typer.Option("--name", help="What the pack is to be called.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder that the pack is made in.")] = Path("packs"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", parser=_here, help="Folder that the pack is made in.")
+    ] = Path("packs"),
     as_json: Json = False,
 ) -> None:
     """Scenarios in the Tatemae format, as a pack of environments for --environments."""
@@ -1152,12 +1200,15 @@ def import_tatemae(
 
 
 Sources = Annotated[
-    list[Path], typer.Argument(metavar="FILE|DIR…", help="Files, or folders that are searched for them.")
+    list[Path], typer.Argument(metavar="FILE|DIR…", parser=_here, help="Files, or folders that are searched for them.")
 ]
 MapFile = Annotated[
     Path | None,
     typer.Option(
-        "--map", help="What is the cue, the arm, the scenario, which side; not needed for Honne's own exports."
+        "--map",
+        metavar="FILE",
+        parser=_here,
+        help="What is the cue, the arm, the scenario, which side; not needed for Honne's own exports.",
     ),
 ]
 
@@ -1186,7 +1237,12 @@ export_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Write a run in the formats of others, and its labels."
 )
 app.add_typer(export_app, name="export")
-To = Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write to; by default one in the run's own.")]
+To = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", "--output", metavar="FOLDER", parser=_folder, help="Folder to write to; by default one in the run's own."
+    ),
+]
 
 
 def _exported(paths: list[Path], as_json: bool) -> None:
@@ -1222,7 +1278,10 @@ def export_otel(
         str | None, typer.Option(help="OTLP/HTTP address that takes traces, e.g. http://localhost:4318/v1/traces.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File of OTLP JSON lines, instead of an address.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", parser=_folder, help="File of OTLP JSON lines, instead of an address."
+        ),
     ] = None,
     with_content: Annotated[
         bool, typer.Option("--content", help="With what was said and called; without it, only names and counts.")
@@ -1242,7 +1301,10 @@ def export_otel(
 def export_labels(
     run: RunName,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write; standard output by default.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", parser=_folder, help="File to write; standard output by default."
+        ),
     ] = None,
     runs_dir: RunsDir = RUNS,
     quiet: Quiet = False,
@@ -1263,7 +1325,10 @@ def export_labels(
 new_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Write something that works, to be edited.")
 app.add_typer(new_app, name="new")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Lower case, with underscores: it becomes a file's name.")]
-Where = Annotated[Path | None, typer.Option("--in", help="Folder to write to, instead of Honne's own.")]
+Where = Annotated[
+    Path | None,
+    typer.Option("--in", metavar="FOLDER", parser=_here, help="Folder to write to, instead of Honne's own."),
+]
 
 
 def _written(paths: list[Path], as_json: bool, then: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sandbox.episode import Asked, Called, Episode, Said
@@ -41,7 +42,10 @@ def write(record: Record, folder: Path) -> list[Path]:
         path = folder / f"{stamp}_{name}_{log.eval.eval_id}.eval"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_eval_log(log, path.resolve())
+            with TemporaryDirectory(prefix="honne-export-") as here:
+                written = Path(here) / path.name
+                write_eval_log(log, written)
+                path.write_bytes(written.read_bytes())  # `folder` may be in a store
         except OSError as error:
             raise Problem(f"cannot write to {folder}: {error.strerror or error}") from error
         paths.append(path)
