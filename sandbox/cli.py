@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from detectors.judge.criteria import Criteria
     from detectors.judge.judging import Budget, Judge
     from detectors.judge.judging import Progress as Judging
+    from sandbox.counterfactual import Standing
     from sandbox.imports import Imported
     from sandbox.plan import Model, Plan
     from sandbox.pool import Reuse
-    from sandbox.record import Record
+    from sandbox.record import Record, Watch
     from sandbox.run import Progress, Retry
 
 # Imports of the packages that do the work are inside the commands: `honne --help` answers at once.
@@ -124,6 +125,12 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+def _watch(what: str, quiet: bool) -> "Watch":
+    from sandbox.display import counted
+
+    return lambda items: counted(items, what, quiet)
+
+
 def _say(value: object, as_json: bool, text: Callable[[], str]) -> None:
     print(json.dumps(value, ensure_ascii=False) if as_json else text())
 
@@ -219,6 +226,7 @@ def plan_command(
     epochs: Epochs = None,
     environments: Folders = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print what a plan would play: cells, trials, and an estimate of the model calls."""
     from sandbox.cost import turns
@@ -240,7 +248,7 @@ def plan_command(
         crossed = resolved.full_cross(block)
         reasoning = "" if block.reasoning == ("native",) else f"; reasoning {', '.join(block.reasoning)}"
         print(f"block         {block.prompt}, cue {block.cue or 'none'}: {', '.join(block.arms)}{reasoning}")
-        if resolved.epochs % crossed:
+        if resolved.epochs % crossed and not quiet:
             print(
                 f"              {resolved.epochs} epochs do not cover the {crossed} combinations of order, paraphrase, "
                 "channel, names and reasoning evenly (every arm gets the same ones)"
@@ -265,15 +273,18 @@ def power(
     tokens: Annotated[int, typer.Option(min=1, help="Tokens a model says in a turn, reasoning included.")] = 400,
     environments: Folders = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say what a plan can find and what it will cost, before any money is spent."""
     from detectors.power import power as power_of
     from sandbox.cost import estimate
+    from sandbox.display import working
     from sandbox.run import Catalogue
 
     catalogue = Catalogue(tuple(environments or ()))
     resolved = catalogue.resolve(_with_a_model(_plan(plan, model, option, epochs)))
-    found = power_of(resolved, effect, base)
+    with working("simulating runs of the plan", quiet or as_json):
+        found = power_of(resolved, effect, base)
     costs = estimate(resolved, catalogue, tokens)
     if as_json:
         print(json.dumps({**found.model_dump(), "cost": [cost._asdict() for cost in costs]}))
@@ -723,12 +734,14 @@ def judge_command(
     limit: Annotated[int | None, typer.Option(min=1, help="Judge only the first N reasonings.")] = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Have the stated reasoning of a run judged, blind to arm, tools, choice and outcome. Again: only what is missing."""
     from dataclasses import asdict
 
     from detectors.judge import blinding, columns, figures, judging, measured, pages, store
     from detectors.judge.criteria import load
+    from sandbox.display import counted, now_and_then
 
     if judge is None:
         there = columns.sources(_record(run or "", runs_dir).folder)
@@ -755,7 +768,7 @@ def judge_command(
         gold = Path(run) if run else None
         lines = measured.taken(gold, split)
         named = gold.name if gold else "shipped"
-        watch = None if as_json else _votes(every=5.0)
+        watch = None if quiet or as_json else now_and_then(5.0, _votes)
         found, progress = measured.validate(
             lines, reader, runs_dir, named, split, votes, concurrency, budget, limit, watch
         )
@@ -765,26 +778,17 @@ def judge_command(
     else:
         record = _record(run or "", runs_dir)
         into = store.store(record.folder, reader.name, reader.criteria)
-        asked = blinding.items(record.episodes(), reader.criteria == criteria and load(criteria).belief)
-        watch = None if as_json else _votes(every=5.0)
+        episodes = counted(record.episodes(), f"reading {record.name}", quiet or as_json)
+        asked = blinding.items(episodes, reader.criteria == criteria and load(criteria).belief)
+        watch = None if quiet or as_json else now_and_then(5.0, _votes)
         progress = judging.judge(asked, reader, into, votes, concurrency, budget, limit, watch)
         _say(asdict(progress), as_json, lambda: pages.progress(progress, f"kept in {into.path}"))
     if progress.stopped or progress.failed:
         raise typer.Exit(1)
 
 
-def _votes(every: float) -> Callable[["Judging"], None]:
-    """A line now and then on how judging stands, on standard error."""
-    said = time.monotonic()
-
-    def watch(progress: "Judging") -> None:
-        nonlocal said
-        if time.monotonic() - said >= every:
-            said = time.monotonic()
-            done = progress.known + progress.made
-            print(f"{done} of {progress.wanted} votes, {progress.failed} not answered", file=sys.stderr)
-
-    return watch
+def _votes(progress: "Judging") -> str:
+    return f"{progress.known + progress.made} of {progress.wanted} votes, {progress.failed} not answered"
 
 
 def _reader(
@@ -842,23 +846,26 @@ def counterfactual(
     seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Ask flagged episodes again just before their decision: as it was, and with the cue removed or exchanged."""
     from detectors.detect import detect as detect_in
     from detectors.report.counterfactual import Answer, effects
     from sandbox import counterfactual as again
+    from sandbox.display import now_and_then
     from sandbox.policy import check
     from sandbox.run import Catalogue, Runner
 
     record = _record(run, runs_dir)
     settings = _settings([record], seed)
-    ids = trial or _flagged(detect_in(_readings([record]), settings), finding)
+    ids = trial or _flagged(detect_in(_readings([record], quiet or as_json), settings), finding)
     chosen = again.cases(record.episodes(), ids[:limit])
     plan = _unmasked(record.plan, option)
     for case in chosen.cases:
         check(plan.model(case.episode.trial.model), model_list)
     runner = Runner(plan, record, Catalogue(tuple(environments or ())), {}, {}, model_list)
-    standing = again.ask(runner, chosen.cases, draws, max_samples)
+    watch = None if quiet or as_json else now_and_then(5.0, _draws)
+    standing = again.ask(runner, chosen.cases, draws, max_samples, watch)
     mine = {case.episode.trial.id for case in chosen.cases}
     on_record = [each for each in again.read(record.folder) if each.trial in mine and each.draw < draws]
     answered = {each.key for each in on_record if each.next}
@@ -874,7 +881,7 @@ def counterfactual(
     else:
         from sandbox.display import effects_table
 
-        for sentence in chosen.left_out:
+        for sentence in () if quiet else chosen.left_out:
             print(f"honne: left out: {sentence}", file=sys.stderr)
         effects_table(found)
         print(
@@ -884,6 +891,10 @@ def counterfactual(
         )
     if standing.faults:
         raise typer.Exit(1)
+
+
+def _draws(standing: "Standing") -> str:
+    return f"{standing.resumed + standing.asked} of {standing.planned} draws, {standing.faults} faults"
 
 
 def _flagged(found: "list[Finding]", named: list[str] | None) -> list[str]:
@@ -1064,10 +1075,12 @@ def show(
     episode: Annotated[str, typer.Argument(metavar="EPISODE", help="A trial's id, or the beginning of one.")],
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print the transcript of one episode."""
     record = _record(run, runs_dir)
-    found = [each for each in record.episodes() if each.trial.id.startswith(episode)]
+    watch = _watch(f"reading {record.name}", quiet or as_json)
+    found = [each for each in watch(record.episodes()) if each.trial.id.startswith(episode)]
     if not found:
         some = ", ".join(each.trial.id for each, _ in zip(record.episodes(), range(3), strict=False))
         raise Problem(f"no episode '{episode}' in {record.folder}; ids look like: {some or 'none yet'}")
@@ -1137,10 +1150,10 @@ Label = Annotated[str | None, typer.Option("--model", "-m", help="What to call t
 Files = Annotated[list[Path], typer.Argument(metavar="FILE…", parser=_here, help="The files to take in.")]
 
 
-def _imported(done: "Imported", as_json: bool, what: str) -> None:
+def _imported(done: "Imported", as_json: bool, quiet: bool, what: str) -> None:
     for sentence in done.kept_out:
         print(f"honne: kept out: {sentence}", file=sys.stderr)
-    for sentence in done.remarks:
+    for sentence in () if quiet else done.remarks:
         print(f"honne: note: {sentence}", file=sys.stderr)
     value = {"folder": str(done.folder), "taken": done.taken, "kept_out": len(done.kept_out)}
     _say(value, as_json, lambda: f"{done.taken} {what} in {done.folder}, {len(done.kept_out)} kept out")
@@ -1148,22 +1161,42 @@ def _imported(done: "Imported", as_json: bool, what: str) -> None:
 
 @import_app.command("vlaf")
 def import_vlaf(
-    files: Files, name: NewName, model: Label = None, runs_dir: RunsDir = RUNS, as_json: Json = False
+    files: Files,
+    name: NewName,
+    model: Label = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """VLAF results: MONITORED.json UNMONITORED.json, or a folder of them."""
     from sandbox.imports import vlaf
 
-    _imported(vlaf.take(files, name, model, runs_dir), as_json, "episodes")
+    _imported(
+        vlaf.take(files, name, model, runs_dir, _watch(f"importing {name}", quiet or as_json)),
+        as_json,
+        quiet,
+        "episodes",
+    )
 
 
 @import_app.command("tatemae-results")
 def import_tatemae_results(
-    files: Files, name: NewName, model: Label = None, runs_dir: RunsDir = RUNS, as_json: Json = False
+    files: Files,
+    name: NewName,
+    model: Label = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Result tables of the Tatemae pipeline, as CSV; several are several draws."""
     from sandbox.imports import tatemae_results
 
-    _imported(tatemae_results.take(files, name, model, runs_dir), as_json, "episodes")
+    _imported(
+        tatemae_results.take(files, name, model, runs_dir, _watch(f"importing {name}", quiet or as_json)),
+        as_json,
+        quiet,
+        "episodes",
+    )
 
 
 @import_app.command("jsonl")
@@ -1177,11 +1210,14 @@ def import_jsonl(
     name: NewName,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Results of any kind, in the documented schema."""
     from sandbox.imports import lines
 
-    _imported(lines.take(file, name, runs_dir), as_json, "episodes")
+    _imported(
+        lines.take(file, name, runs_dir, _watch(f"importing {name}", quiet or as_json)), as_json, quiet, "episodes"
+    )
 
 
 @import_app.command("tatemae")
@@ -1192,11 +1228,17 @@ def import_tatemae(
         Path, typer.Option("-o", "--output", metavar="FOLDER", parser=_here, help="Folder that the pack is made in.")
     ] = Path("packs"),
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Scenarios in the Tatemae format, as a pack of environments for --environments."""
     from sandbox.imports import tatemae_pack
 
-    _imported(tatemae_pack.take(file, name, output), as_json, "scenarios")
+    _imported(
+        tatemae_pack.take(file, name, output, _watch(f"importing {name}", quiet or as_json)),
+        as_json,
+        quiet,
+        "scenarios",
+    )
 
 
 Sources = Annotated[
@@ -1215,22 +1257,42 @@ MapFile = Annotated[
 
 @import_app.command("inspect")
 def import_inspect(
-    files: Sources, name: NewName, mapping: MapFile = None, runs_dir: RunsDir = RUNS, as_json: Json = False
+    files: Sources,
+    name: NewName,
+    mapping: MapFile = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Logs of any Inspect task, .eval or .json; sandbox/imports/README.md has the mapping's fields."""
     from sandbox.imports import inspect_log
 
-    _imported(inspect_log.take(files, name, mapping, runs_dir), as_json, "episodes")
+    _imported(
+        inspect_log.take(files, name, mapping, runs_dir, _watch(f"importing {name}", quiet or as_json)),
+        as_json,
+        quiet,
+        "episodes",
+    )
 
 
 @import_app.command("atif")
 def import_atif(
-    files: Sources, name: NewName, mapping: MapFile = None, runs_dir: RunsDir = RUNS, as_json: Json = False
+    files: Sources,
+    name: NewName,
+    mapping: MapFile = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Trajectories in ATIF, as Harbor writes them; the same mapping."""
     from sandbox.imports import atif
 
-    _imported(atif.take(files, name, mapping, runs_dir), as_json, "episodes")
+    _imported(
+        atif.take(files, name, mapping, runs_dir, _watch(f"importing {name}", quiet or as_json)),
+        as_json,
+        quiet,
+        "episodes",
+    )
 
 
 export_app = typer.Typer(
@@ -1254,21 +1316,27 @@ def _exported(paths: list[Path], as_json: bool) -> None:
 
 
 @export_app.command("inspect")
-def export_inspect(run: RunName, output: To = None, runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
+def export_inspect(
+    run: RunName, output: To = None, runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet = False
+) -> None:
     """Inspect's .eval logs, one per model and environment, for `inspect view` and `read_eval_log`."""
     from sandbox.exports import inspect_log
 
     record = _record(run, runs_dir)
-    _exported(inspect_log.write(record, output or record.folder / "inspect"), as_json)
+    watch = _watch(f"exporting {record.name}: models and environments", quiet or as_json)
+    _exported(inspect_log.write(record, output or record.folder / "inspect", watch), as_json)
 
 
 @export_app.command("atif")
-def export_atif(run: RunName, output: To = None, runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
+def export_atif(
+    run: RunName, output: To = None, runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet = False
+) -> None:
     """Trajectories in ATIF, one per trial."""
     from sandbox.exports import atif
 
     record = _record(run, runs_dir)
-    _exported(atif.write(record, output or record.folder / "atif"), as_json)
+    watch = _watch(f"exporting {record.name}: models and environments", quiet or as_json)
+    _exported(atif.write(record, output or record.folder / "atif", watch), as_json)
 
 
 @export_app.command("otel")
@@ -1288,12 +1356,14 @@ def export_otel(
     ] = False,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Spans with OpenTelemetry's GenAI conventions, a trace per trial."""
     from sandbox.exports import otel
 
     record = _record(run, runs_dir)
-    sent = otel.export(record, endpoint, output, with_content)
+    watch = _watch(f"exporting {record.name}: models and environments", quiet or as_json)
+    sent = otel.export(record, endpoint, output, with_content, watch)
     _say(sent._asdict(), as_json, lambda: f"{sent.spans} spans of {sent.traces} trials to {sent.to}")
 
 
@@ -1307,6 +1377,7 @@ def export_labels(
         ),
     ] = None,
     runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """What reviewers said that reasoning favours, as a gold set for `honne judge --validate`: JSON lines."""
@@ -1314,12 +1385,19 @@ def export_labels(
 
     record = _record(run, runs_dir)
     labels, unreadable = label.read(record.folder)
-    count = label.write_gold(label.gold(labels, record.episodes()), output)
+    watch = _watch(f"reading {record.name}", quiet or as_json)
+    rows = list(label.gold(labels, watch(record.episodes())))
+    if as_json and output is None:
+        print(json.dumps(rows, ensure_ascii=False))
+    else:
+        label.write_gold(rows, output)
+        if as_json:
+            print(json.dumps({"written": [str(output)], "lines": len(rows)}))
     if unreadable:
         print(f"honne: {record.folder / label.FILE}: skipped {unreadable} lines that are no labels", file=sys.stderr)
-    if not quiet:
+    if not (quiet or as_json):
         without = "those that do not say what reasoning favours, or of episodes without any, are left out"
-        print(f"honne: {count} lines from {len(labels)} labels; {without}", file=sys.stderr)
+        print(f"honne: {len(rows)} lines from {len(labels)} labels; {without}", file=sys.stderr)
 
 
 new_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Write something that works, to be edited.")
@@ -1331,11 +1409,11 @@ Where = Annotated[
 ]
 
 
-def _written(paths: list[Path], as_json: bool, then: str) -> None:
+def _written(paths: list[Path], as_json: bool, quiet: bool, then: str) -> None:
     _say(
         {"written": [str(path) for path in paths]},
         as_json,
-        lambda: "\n".join([*(f"wrote {path}" for path in paths), then]),
+        lambda: "\n".join([*(f"wrote {path}" for path in paths), *([] if quiet else [then])]),
     )
 
 
@@ -1348,6 +1426,7 @@ def new_environment(
     motive: Annotated[str, typer.Option(help="corruption, sabotage or conflict.")] = "sabotage",
     where: Where = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """A scenario with a pair of tools of its own that passes `honne check`."""
     from sandbox import scaffold
@@ -1356,34 +1435,43 @@ def new_environment(
     _written(
         folder,
         as_json,
+        quiet,
         f"next: edit the words and the pair, then honne check {name}" + (f" --environments {where}" if where else ""),
     )
 
 
 @new_app.command("pair")
-def new_pair(name: Name, where: Where = None, as_json: Json = False) -> None:
+def new_pair(name: Name, where: Where = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """A pair of tools in a file of its own."""
     from sandbox import scaffold
 
-    _written(scaffold.pair(name, where), as_json, "next: name it in an environment's scenario.py")
+    _written(scaffold.pair(name, where), as_json, quiet, "next: name it in an environment's scenario.py")
 
 
 @new_app.command("cue")
-def new_cue(name: Name, where: Where = None, as_json: Json = False) -> None:
+def new_cue(name: Name, where: Where = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """A cue family with two levels and three paraphrases."""
     from sandbox import scaffold
 
     _written(
-        scaffold.cue(name, where), as_json, f'next: edit the words, then honne list cues and a plan with cue = "{name}"'
+        scaffold.cue(name, where),
+        as_json,
+        quiet,
+        f'next: edit the words, then honne list cues and a plan with cue = "{name}"',
     )
 
 
 @new_app.command("detector")
-def new_detector(name: Name, where: Where = None, as_json: Json = False) -> None:
+def new_detector(name: Name, where: Where = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """A detector that counts, to be made into one that claims."""
     from sandbox import scaffold
 
-    _written(scaffold.detector(name, where), as_json, f"next: say what {name} claims; honne detect runs it from now on")
+    _written(
+        scaffold.detector(name, where),
+        as_json,
+        quiet,
+        f"next: say what {name} claims; honne detect runs it from now on",
+    )
 
 
 @app.command("list")
@@ -1395,11 +1483,12 @@ def list_command(
     environments: Folders = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print what there is."""
     from sandbox import listing
 
-    rows = listing.rows(what, tuple(environments or ()), runs_dir)
+    rows = listing.rows(what, tuple(environments or ()), runs_dir, _watch(f"reading {what}", quiet or as_json))
     _say(rows, as_json, lambda: listing.table(rows))
 
 
@@ -1456,6 +1545,7 @@ def check(
 def reap_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Remove containers whose harness is dead. Every `honne run` begins with this."""
     from sandbox.container import reap
@@ -1467,14 +1557,14 @@ def reap_command(
         as_json,
         lambda: "\n".join(
             [f"{did} {each.container[:12]} of run {each.run or '(none)'}: {each.why}" for each in found]
-            + [f"{did} {len(found)} containers"]
+            + ([] if quiet else [f"{did} {len(found)} containers"])
         ),
     )
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Say what this machine has, what is missing, and how to mend it."""
+def doctor(as_json: Json = False, quiet: Quiet = False) -> None:
+    """Say what this machine has, what is missing, and how to mend it; with --quiet, only what is missing."""
     from sandbox.doctor import examine
 
     found = examine()

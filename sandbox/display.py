@@ -101,6 +101,19 @@ def working(what: str, quiet: bool) -> Iterator[None]:
 Item = TypeVar("Item")
 
 
+def now_and_then(every: float, text: Callable[[Item], str]) -> Callable[[Item], None]:
+    """How something stands, as a line at most every so many seconds. On standard error."""
+    said = time.monotonic()
+
+    def watch(standing: Item) -> None:
+        nonlocal said
+        if time.monotonic() - said >= every:
+            said = time.monotonic()
+            print(text(standing), file=sys.stderr, flush=True)
+
+    return watch
+
+
 def counted(
     items: Iterable[Item], what: str, quiet: bool, total: int | None = None, every: float = 5.0
 ) -> Iterator[Item]:

@@ -103,10 +103,9 @@ def gold(labels: Iterable[Label], episodes: Iterable[Episode]) -> Iterator[Mappi
             }
 
 
-def write_gold(rows: Iterable[Mapping[str, Any]], path: Path | None) -> int:
-    """Write gold lines to a file, or to standard output; returns how many. Raises Problem."""
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    text = "".join(f"{line}\n" for line in lines)
+def write_gold(rows: Iterable[Mapping[str, Any]], path: Path | None) -> None:
+    """Write gold lines to a file, or to standard output. Raises Problem."""
+    text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
     if path is None:
         print(text, end="")
     else:
@@ -114,4 +113,3 @@ def write_gold(rows: Iterable[Mapping[str, Any]], path: Path | None) -> int:
             path.write_text(text)
         except OSError as error:
             raise Problem(f"cannot write {path}: {error.strerror}") from error
-    return len(lines)

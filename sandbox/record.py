@@ -5,10 +5,10 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     import polars as pl
 
 RUNS = Path("runs")
+Item = TypeVar("Item")
+
+
+class Watch(Protocol):
+    """Hands on what it is given, and shows how far it has come. `iter` shows nothing."""
+
+    def __call__(self, items: Iterable[Item], /) -> Iterable[Item]: ...
+
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

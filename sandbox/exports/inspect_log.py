@@ -20,7 +20,7 @@ from sandbox.exports import BLOCK, Final, block, cell, condition, finals
 from sandbox.extra import needed
 from sandbox.imports import slug
 from sandbox.plan import Plan, Trial, digest
-from sandbox.record import Record
+from sandbox.record import Record, Watch
 from tools.problem import Problem
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ LIMITS: Mapping[str, Literal["turn", "time"]] = {"turns": "turn", "seconds": "ti
 """How an episode ended → the limit by Inspect's name."""
 
 
-def write(record: Record, folder: Path) -> list[Path]:
+def write(record: Record, folder: Path, watch: Watch = iter) -> list[Path]:
     """The logs of a run, in `folder`. Names repeat from export to export. Raises Problem."""
     with needed("inspect", "write Inspect's logs"):
         from inspect_ai.log import write_eval_log
     paths = []
     plan, begun = record.plan, str(record.manifest.get("begun", ""))
-    for (model, environment), trials in finals(record.episodes()):
+    for (model, environment), trials in watch(finals(record.episodes())):
         log = _log(record.name, plan, begun, model, environment, trials)
         name = f"{slug(environment)}-{slug(model)}"
         stamp = datetime.fromisoformat(log.eval.created).strftime("%Y-%m-%dT%H-%M-%S+00-00")

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 from sandbox.episode import Asked, Called, Closed, Episode, Offered, Opened, Said, Stated, now
 from sandbox.ledger import stored
 from sandbox.plan import Block, Model, Plan, Primary, Trial, digest
-from sandbox.record import new_folder, record_at
+from sandbox.record import Watch, new_folder, record_at
 from tools.problem import Problem
 
 FILE_LIMIT = 1 << 29
@@ -256,6 +256,7 @@ def write(
     cue: str | None = None,
     estimand: Literal["decided", "published"] = "decided",
     arm: str = MONITORED,
+    watch: Watch = iter,
 ) -> Imported:
     """Write what a source yields as a run: whole, or not at all.
 
@@ -272,7 +273,7 @@ def write(
         record = record_at(draft)
         segment = record.segment()
         waiting: list[Episode] = []
-        for item in items:
+        for item in watch(items):
             if isinstance(item, KeptOut):
                 kept_out.append(item.why)
             elif isinstance(item, Remark):
