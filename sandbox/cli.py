@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from detectors.judge.criteria import Criteria
     from detectors.judge.judging import Budget, Judge
     from detectors.judge.judging import Progress as Judging
+    from sandbox.counterfactual import Standing
     from sandbox.imports import Imported
     from sandbox.plan import Model, Plan
     from sandbox.pool import Reuse
-    from sandbox.record import Record
+    from sandbox.record import Record, Watch
     from sandbox.run import Progress, Retry
 
 # Imports of the packages that do the work are inside the commands: `honne --help` answers at once.
@@ -60,6 +61,13 @@ def _folder(where: Any) -> Path:  # Any: the option's text, or its default
     return place(where)
 
 
+def _here(where: Any) -> Path:  # Any: the option's text, or its default
+    """A path on this machine. A URL would become a folder by the name of `s3:`."""
+    if "://" in str(where):
+        raise Problem(f"{where}: has to be a file or folder on this machine")
+    return Path(where)
+
+
 RunsDir = Annotated[
     Path,
     typer.Option(
@@ -82,7 +90,12 @@ Options = Annotated[
 Epochs = Annotated[int | None, typer.Option(min=1, help="Draws per cell, instead of the plan's.")]
 Folders = Annotated[
     list[Path] | None,
-    typer.Option("--environments", help="A folder with environments (and cues/) of your own; repeatable."),
+    typer.Option(
+        "--environments",
+        metavar="FOLDER",
+        parser=_here,
+        help="A folder with environments (and cues/) of your own; repeatable.",
+    ),
 ]
 JudgeName = Annotated[
     str | None, typer.Option("--judge", help="Whose verdicts to use, where a run has some by several judges.")
@@ -110,6 +123,12 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     sys.exit(0)
+
+
+def _watch(what: str, quiet: bool) -> "Watch":
+    from sandbox.display import counted
+
+    return lambda items: counted(items, what, quiet)
 
 
 def _say(value: object, as_json: bool, text: Callable[[], str]) -> None:
@@ -207,6 +226,7 @@ def plan_command(
     epochs: Epochs = None,
     environments: Folders = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print what a plan would play: cells, trials, and an estimate of the model calls."""
     from sandbox.cost import turns
@@ -228,7 +248,7 @@ def plan_command(
         crossed = resolved.full_cross(block)
         reasoning = "" if block.reasoning == ("native",) else f"; reasoning {', '.join(block.reasoning)}"
         print(f"block         {block.prompt}, cue {block.cue or 'none'}: {', '.join(block.arms)}{reasoning}")
-        if resolved.epochs % crossed:
+        if resolved.epochs % crossed and not quiet:
             print(
                 f"              {resolved.epochs} epochs do not cover the {crossed} combinations of order, paraphrase, "
                 "channel, names and reasoning evenly (every arm gets the same ones)"
@@ -253,15 +273,18 @@ def power(
     tokens: Annotated[int, typer.Option(min=1, help="Tokens a model says in a turn, reasoning included.")] = 400,
     environments: Folders = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say what a plan can find and what it will cost, before any money is spent."""
     from detectors.power import power as power_of
     from sandbox.cost import estimate
+    from sandbox.display import working
     from sandbox.run import Catalogue
 
     catalogue = Catalogue(tuple(environments or ()))
     resolved = catalogue.resolve(_with_a_model(_plan(plan, model, option, epochs)))
-    found = power_of(resolved, effect, base)
+    with working("simulating runs of the plan", quiet or as_json):
+        found = power_of(resolved, effect, base)
     costs = estimate(resolved, catalogue, tokens)
     if as_json:
         print(json.dumps({**found.model_dump(), "cost": [cost._asdict() for cost in costs]}))
@@ -290,7 +313,10 @@ def run(
     model: Models = None,
     option: Options = None,
     model_list: Annotated[
-        Path | None, typer.Option(help="A LiteLLM YAML file with a model_list; --model picks from it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=_here, help="A LiteLLM YAML file with a model_list; --model picks from it."
+        ),
     ] = None,
     epochs: Epochs = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Play only the first N trials of the plan.")] = None,
@@ -412,9 +438,9 @@ def run(
     }
     _say(final, as_json, lambda: _summary(progress, record, final["seconds"]))
     for reason, boxes in runner.pool.counts.dropped.most_common():
-        from sandbox.display import inert
+        from tools.hidden import spelled
 
-        print(f"honne: {boxes} boxes were not used again, not being as new: {inert(reason)}", file=sys.stderr)
+        print(f"honne: {boxes} boxes were not used again, not being as new: {spelled(reason)}", file=sys.stderr)
     if progress.finished < progress.planned:
         raise typer.Exit(130 if progress.interrupted else 3 if progress.ended else 1)
 
@@ -506,7 +532,7 @@ def detect(
         typer.Option("--allow-undecided", help="With --fail-on: what cannot be told is printed, and lets through."),
     ] = False,
     junit: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="With --fail-on: write the outcome as JUnit XML.")
+        Path | None, typer.Option(metavar="FILE", parser=_here, help="With --fail-on: write the outcome as JUnit XML.")
     ] = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
@@ -711,7 +737,10 @@ def judge_command(
     ] = False,
     option: Options = None,
     model_list: Annotated[
-        Path | None, typer.Option(help="A LiteLLM YAML file with a model_list; --judge picks from it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=_here, help="A LiteLLM YAML file with a model_list; --judge picks from it."
+        ),
     ] = None,
     max_cost: Annotated[float | None, typer.Option(min=0, help="Dollars that this call may spend.")] = None,
     price: Annotated[
@@ -721,12 +750,14 @@ def judge_command(
     limit: Annotated[int | None, typer.Option(min=1, help="Judge only the first N reasonings.")] = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Have the stated reasoning of a run judged, blind to arm, tools, choice and outcome. Again: only what is missing."""
     from dataclasses import asdict
 
     from detectors.judge import blinding, columns, figures, judging, measured, pages, store
     from detectors.judge.criteria import load
+    from sandbox.display import counted, now_and_then
 
     if judge is None:
         there = columns.sources(_record(run or "", runs_dir).folder)
@@ -753,7 +784,7 @@ def judge_command(
         gold = Path(run) if run else None
         lines = measured.taken(gold, split)
         named = gold.name if gold else "shipped"
-        watch = None if as_json else _votes(every=5.0)
+        watch = None if quiet or as_json else now_and_then(5.0, _votes)
         found, progress = measured.validate(
             lines, reader, runs_dir, named, split, votes, concurrency, budget, limit, watch
         )
@@ -763,26 +794,17 @@ def judge_command(
     else:
         record = _record(run or "", runs_dir)
         into = store.store(record.folder, reader.name, reader.criteria)
-        asked = blinding.items(record.episodes(), reader.criteria == criteria and load(criteria).belief)
-        watch = None if as_json else _votes(every=5.0)
+        episodes = counted(record.episodes(), f"reading {record.name}", quiet or as_json)
+        asked = blinding.items(episodes, reader.criteria == criteria and load(criteria).belief)
+        watch = None if quiet or as_json else now_and_then(5.0, _votes)
         progress = judging.judge(asked, reader, into, votes, concurrency, budget, limit, watch)
         _say(asdict(progress), as_json, lambda: pages.progress(progress, f"kept in {into.path}"))
     if progress.stopped or progress.failed:
         raise typer.Exit(1)
 
 
-def _votes(every: float) -> Callable[["Judging"], None]:
-    """A line now and then on how judging stands, on standard error."""
-    said = time.monotonic()
-
-    def watch(progress: "Judging") -> None:
-        nonlocal said
-        if time.monotonic() - said >= every:
-            said = time.monotonic()
-            done = progress.known + progress.made
-            print(f"{done} of {progress.wanted} votes, {progress.failed} not answered", file=sys.stderr)
-
-    return watch
+def _votes(progress: "Judging") -> str:
+    return f"{progress.known + progress.made} of {progress.wanted} votes, {progress.failed} not answered"
 
 
 def _reader(
@@ -831,29 +853,35 @@ def counterfactual(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Trials to ask again, at most.")] = 20,
     option: Options = None,
-    model_list: Annotated[Path | None, typer.Option(help="The LiteLLM YAML file that the run was played with.")] = None,
+    model_list: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", parser=_here, help="The LiteLLM YAML file that the run was played with."),
+    ] = None,
     max_samples: Annotated[int, typer.Option(min=1, max=256, help="Draws asked for at a time.")] = 4,
     environments: Folders = None,
     seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Ask flagged episodes again just before their decision: as it was, and with the cue removed or exchanged."""
     from detectors.detect import detect as detect_in
     from detectors.report.counterfactual import Answer, effects
     from sandbox import counterfactual as again
+    from sandbox.display import now_and_then
     from sandbox.policy import check
     from sandbox.run import Catalogue, Runner
 
     record = _record(run, runs_dir)
     settings = _settings([record], seed)
-    ids = trial or _flagged(detect_in(_readings([record]), settings), finding)
+    ids = trial or _flagged(detect_in(_readings([record], quiet or as_json), settings), finding)
     chosen = again.cases(record.episodes(), ids[:limit])
     plan = _unmasked(record.plan, option)
     for case in chosen.cases:
         check(plan.model(case.episode.trial.model), model_list)
     runner = Runner(plan, record, Catalogue(tuple(environments or ())), {}, {}, model_list)
-    standing = again.ask(runner, chosen.cases, draws, max_samples)
+    watch = None if quiet or as_json else now_and_then(5.0, _draws)
+    standing = again.ask(runner, chosen.cases, draws, max_samples, watch)
     mine = {case.episode.trial.id for case in chosen.cases}
     on_record = [each for each in again.read(record.folder) if each.trial in mine and each.draw < draws]
     answered = {each.key for each in on_record if each.next}
@@ -869,7 +897,7 @@ def counterfactual(
     else:
         from sandbox.display import effects_table
 
-        for sentence in chosen.left_out:
+        for sentence in () if quiet else chosen.left_out:
             print(f"honne: left out: {sentence}", file=sys.stderr)
         effects_table(found)
         print(
@@ -879,6 +907,10 @@ def counterfactual(
         )
     if standing.faults:
         raise typer.Exit(1)
+
+
+def _draws(standing: "Standing") -> str:
+    return f"{standing.resumed + standing.asked} of {standing.planned} draws, {standing.faults} faults"
 
 
 def _flagged(found: "list[Finding]", named: list[str] | None) -> list[str]:
@@ -915,7 +947,14 @@ def calibrate(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Also write them to a file, for `honne report --calibration`.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            parser=_here,
+            help="Also write them to a file, for `honne report --calibration`.",
+        ),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -962,13 +1001,24 @@ def calibrate(
 def report(
     run: Annotated[list[str], typer.Argument(metavar="RUN…", help="Runs, by name or by folder.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder for the report; the (first) run's own by default.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            parser=_folder,
+            help="Folder for the report; the (first) run's own by default.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every resampling.")] = 0,
     judge: JudgeName = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="Error rates by `honne calibrate -o FILE`, instead of those that come with this version."),
+        typer.Option(
+            metavar="FILE",
+            parser=_here,
+            help="Error rates by `honne calibrate -o FILE`, instead of those that come with this version.",
+        ),
     ] = None,
     pool_different_words: Annotated[
         bool, typer.Option(help="Count runs together though the words of their cues or environments differ.")
@@ -1041,10 +1091,12 @@ def show(
     episode: Annotated[str, typer.Argument(metavar="EPISODE", help="A trial's id, or the beginning of one.")],
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print the transcript of one episode."""
     record = _record(run, runs_dir)
-    found = [each for each in record.episodes() if each.trial.id.startswith(episode)]
+    watch = _watch(f"reading {record.name}", quiet or as_json)
+    found = [each for each in watch(record.episodes()) if each.trial.id.startswith(episode)]
     if not found:
         some = ", ".join(each.trial.id for each, _ in zip(record.episodes(), range(3), strict=False))
         raise Problem(f"no episode '{episode}' in {record.folder}; ids look like: {some or 'none yet'}")
@@ -1083,9 +1135,9 @@ def view(
     from getpass import getuser
 
     from detectors.detect import detect as detect_in
+    from sandbox.view import index, mirror
     from sandbox.view.analysis import Analyst
-    from sandbox.view.app import in_folder, named, serve, viewer
-    from sandbox.view.index import cache_folder, sweep
+    from sandbox.view.app import Folder, named, serve, viewer
 
     def analyse(record: "Record") -> "tuple[pl.DataFrame, list[Finding]]":
         rows = _readings([record])
@@ -1096,10 +1148,12 @@ def view(
             _say({"address": address}, as_json, lambda: f"{address} (Ctrl-C ends it)")
             sys.stdout.flush()
 
-    chosen = named(_record(name, runs_dir) for name in run) if run else None
-    cache = cache_folder()
-    sweep(cache)
-    pages = viewer(lambda: chosen or in_folder(runs_dir), Analyst(analyse), cache, reviewer or getuser())
+    cache = index.cache_folder()
+    folder = Folder(runs_dir, cache)
+    mirror.sweep(cache)
+    index.sweep(cache)
+    chosen = named(mirror.opened(_record(name, runs_dir).folder, cache) for name in run) if run else None
+    pages = viewer(lambda: chosen or folder.runs(), Analyst(analyse), cache, reviewer or getuser())
     serve(pages, host, port, ready)
 
 
@@ -1109,13 +1163,13 @@ import_app = typer.Typer(
 app.add_typer(import_app, name="import")
 NewName = Annotated[str, typer.Option("--name", help="What the run is to be called here.")]
 Label = Annotated[str | None, typer.Option("--model", "-m", help="What to call the model; else as the files say.")]
-Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="The files to take in.")]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE…", parser=_here, help="The files to take in.")]
 
 
-def _imported(done: "Imported", as_json: bool, what: str) -> None:
+def _imported(done: "Imported", as_json: bool, quiet: bool, what: str) -> None:
     for sentence in done.kept_out:
         print(f"honne: kept out: {sentence}", file=sys.stderr)
-    for sentence in done.remarks:
+    for sentence in () if quiet else done.remarks:
         print(f"honne: note: {sentence}", file=sys.stderr)
     value = {"folder": str(done.folder), "taken": done.taken, "kept_out": len(done.kept_out)}
     _say(value, as_json, lambda: f"{done.taken} {what} in {done.folder}, {len(done.kept_out)} kept out")
@@ -1123,86 +1177,150 @@ def _imported(done: "Imported", as_json: bool, what: str) -> None:
 
 @import_app.command("vlaf")
 def import_vlaf(
-    files: Files, name: NewName, model: Label = None, runs_dir: RunsDir = RUNS, as_json: Json = False
+    files: Files,
+    name: NewName,
+    model: Label = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """VLAF results: MONITORED.json UNMONITORED.json, or a folder of them."""
     from sandbox.imports import vlaf
 
-    _imported(vlaf.take(files, name, model, runs_dir), as_json, "episodes")
+    _imported(
+        vlaf.take(files, name, model, runs_dir, _watch(f"importing {name}", quiet or as_json)),
+        as_json,
+        quiet,
+        "episodes",
+    )
 
 
 @import_app.command("tatemae-results")
 def import_tatemae_results(
-    files: Files, name: NewName, model: Label = None, runs_dir: RunsDir = RUNS, as_json: Json = False
+    files: Files,
+    name: NewName,
+    model: Label = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Result tables of the Tatemae pipeline, as CSV; several are several draws."""
     from sandbox.imports import tatemae_results
 
-    _imported(tatemae_results.take(files, name, model, runs_dir), as_json, "episodes")
+    _imported(
+        tatemae_results.take(files, name, model, runs_dir, _watch(f"importing {name}", quiet or as_json)),
+        as_json,
+        quiet,
+        "episodes",
+    )
 
 
 @import_app.command("jsonl")
 def import_jsonl(
-    file: Annotated[Path, typer.Argument(help="One JSON object a line; sandbox/imports/README.md has the fields.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", parser=_here, help="One JSON object a line; sandbox/imports/README.md has the fields."
+        ),
+    ],
     name: NewName,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Results of any kind, in the documented schema."""
     from sandbox.imports import lines
 
-    _imported(lines.take(file, name, runs_dir), as_json, "episodes")
+    _imported(
+        lines.take(file, name, runs_dir, _watch(f"importing {name}", quiet or as_json)), as_json, quiet, "episodes"
+    )
 
 
 @import_app.command("tatemae")
 def import_tatemae(
-    file: Annotated[Path, typer.Argument(help="A dataset in the Tatemae format.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", parser=_here, help="A dataset in the Tatemae format.")],
     name: Annotated[str, typer.Option("--name", help="What the pack is to be called.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder that the pack is made in.")] = Path("packs"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", parser=_here, help="Folder that the pack is made in.")
+    ] = Path("packs"),
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Scenarios in the Tatemae format, as a pack of environments for --environments."""
     from sandbox.imports import tatemae_pack
 
-    _imported(tatemae_pack.take(file, name, output), as_json, "scenarios")
+    _imported(
+        tatemae_pack.take(file, name, output, _watch(f"importing {name}", quiet or as_json)),
+        as_json,
+        quiet,
+        "scenarios",
+    )
 
 
 Sources = Annotated[
-    list[Path], typer.Argument(metavar="FILE|DIR…", help="Files, or folders that are searched for them.")
+    list[Path], typer.Argument(metavar="FILE|DIR…", parser=_here, help="Files, or folders that are searched for them.")
 ]
 MapFile = Annotated[
     Path | None,
     typer.Option(
-        "--map", help="What is the cue, the arm, the scenario, which side; not needed for Honne's own exports."
+        "--map",
+        metavar="FILE",
+        parser=_here,
+        help="What is the cue, the arm, the scenario, which side; not needed for Honne's own exports.",
     ),
 ]
 
 
 @import_app.command("inspect")
 def import_inspect(
-    files: Sources, name: NewName, mapping: MapFile = None, runs_dir: RunsDir = RUNS, as_json: Json = False
+    files: Sources,
+    name: NewName,
+    mapping: MapFile = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Logs of any Inspect task, .eval or .json; sandbox/imports/README.md has the mapping's fields."""
     from sandbox.imports import inspect_log
 
-    _imported(inspect_log.take(files, name, mapping, runs_dir), as_json, "episodes")
+    _imported(
+        inspect_log.take(files, name, mapping, runs_dir, _watch(f"importing {name}", quiet or as_json)),
+        as_json,
+        quiet,
+        "episodes",
+    )
 
 
 @import_app.command("atif")
 def import_atif(
-    files: Sources, name: NewName, mapping: MapFile = None, runs_dir: RunsDir = RUNS, as_json: Json = False
+    files: Sources,
+    name: NewName,
+    mapping: MapFile = None,
+    runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Trajectories in ATIF, as Harbor writes them; the same mapping."""
     from sandbox.imports import atif
 
-    _imported(atif.take(files, name, mapping, runs_dir), as_json, "episodes")
+    _imported(
+        atif.take(files, name, mapping, runs_dir, _watch(f"importing {name}", quiet or as_json)),
+        as_json,
+        quiet,
+        "episodes",
+    )
 
 
 export_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Write a run in the formats of others, and its labels."
 )
 app.add_typer(export_app, name="export")
-To = Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write to; by default one in the run's own.")]
+To = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", "--output", metavar="FOLDER", parser=_folder, help="Folder to write to; by default one in the run's own."
+    ),
+]
 
 
 def _exported(paths: list[Path], as_json: bool) -> None:
@@ -1214,21 +1332,27 @@ def _exported(paths: list[Path], as_json: bool) -> None:
 
 
 @export_app.command("inspect")
-def export_inspect(run: RunName, output: To = None, runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
+def export_inspect(
+    run: RunName, output: To = None, runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet = False
+) -> None:
     """Inspect's .eval logs, one per model and environment, for `inspect view` and `read_eval_log`."""
     from sandbox.exports import inspect_log
 
     record = _record(run, runs_dir)
-    _exported(inspect_log.write(record, output or record.folder / "inspect"), as_json)
+    watch = _watch(f"exporting {record.name}: models and environments", quiet or as_json)
+    _exported(inspect_log.write(record, output or record.folder / "inspect", watch), as_json)
 
 
 @export_app.command("atif")
-def export_atif(run: RunName, output: To = None, runs_dir: RunsDir = RUNS, as_json: Json = False) -> None:
+def export_atif(
+    run: RunName, output: To = None, runs_dir: RunsDir = RUNS, as_json: Json = False, quiet: Quiet = False
+) -> None:
     """Trajectories in ATIF, one per trial."""
     from sandbox.exports import atif
 
     record = _record(run, runs_dir)
-    _exported(atif.write(record, output or record.folder / "atif"), as_json)
+    watch = _watch(f"exporting {record.name}: models and environments", quiet or as_json)
+    _exported(atif.write(record, output or record.folder / "atif", watch), as_json)
 
 
 @export_app.command("otel")
@@ -1238,19 +1362,24 @@ def export_otel(
         str | None, typer.Option(help="OTLP/HTTP address that takes traces, e.g. http://localhost:4318/v1/traces.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File of OTLP JSON lines, instead of an address.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", parser=_folder, help="File of OTLP JSON lines, instead of an address."
+        ),
     ] = None,
     with_content: Annotated[
         bool, typer.Option("--content", help="With what was said and called; without it, only names and counts.")
     ] = False,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Spans with OpenTelemetry's GenAI conventions, a trace per trial."""
     from sandbox.exports import otel
 
     record = _record(run, runs_dir)
-    sent = otel.export(record, endpoint, output, with_content)
+    watch = _watch(f"exporting {record.name}: models and environments", quiet or as_json)
+    sent = otel.export(record, endpoint, output, with_content, watch)
     _say(sent._asdict(), as_json, lambda: f"{sent.spans} spans of {sent.traces} trials to {sent.to}")
 
 
@@ -1258,9 +1387,13 @@ def export_otel(
 def export_labels(
     run: RunName,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write; standard output by default.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", parser=_folder, help="File to write; standard output by default."
+        ),
     ] = None,
     runs_dir: RunsDir = RUNS,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """What reviewers said that reasoning favours, as a gold set for `honne judge --validate`: JSON lines."""
@@ -1268,25 +1401,35 @@ def export_labels(
 
     record = _record(run, runs_dir)
     labels, unreadable = label.read(record.folder)
-    count = label.write_gold(label.gold(labels, record.episodes()), output)
+    watch = _watch(f"reading {record.name}", quiet or as_json)
+    rows = list(label.gold(labels, watch(record.episodes())))
+    if as_json and output is None:
+        print(json.dumps(rows, ensure_ascii=False))
+    else:
+        label.write_gold(rows, output)
+        if as_json:
+            print(json.dumps({"written": [str(output)], "lines": len(rows)}))
     if unreadable:
         print(f"honne: {record.folder / label.FILE}: skipped {unreadable} lines that are no labels", file=sys.stderr)
-    if not quiet:
+    if not (quiet or as_json):
         without = "those that do not say what reasoning favours, or of episodes without any, are left out"
-        print(f"honne: {count} lines from {len(labels)} labels; {without}", file=sys.stderr)
+        print(f"honne: {len(rows)} lines from {len(labels)} labels; {without}", file=sys.stderr)
 
 
 new_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Write something that works, to be edited.")
 app.add_typer(new_app, name="new")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Lower case, with underscores: it becomes a file's name.")]
-Where = Annotated[Path | None, typer.Option("--in", help="Folder to write to, instead of Honne's own.")]
+Where = Annotated[
+    Path | None,
+    typer.Option("--in", metavar="FOLDER", parser=_here, help="Folder to write to, instead of Honne's own."),
+]
 
 
-def _written(paths: list[Path], as_json: bool, then: str) -> None:
+def _written(paths: list[Path], as_json: bool, quiet: bool, then: str) -> None:
     _say(
         {"written": [str(path) for path in paths]},
         as_json,
-        lambda: "\n".join([*(f"wrote {path}" for path in paths), then]),
+        lambda: "\n".join([*(f"wrote {path}" for path in paths), *([] if quiet else [then])]),
     )
 
 
@@ -1299,6 +1442,7 @@ def new_environment(
     motive: Annotated[str, typer.Option(help="corruption, sabotage or conflict.")] = "sabotage",
     where: Where = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """A scenario with a pair of tools of its own that passes `honne check`."""
     from sandbox import scaffold
@@ -1307,34 +1451,43 @@ def new_environment(
     _written(
         folder,
         as_json,
+        quiet,
         f"next: edit the words and the pair, then honne check {name}" + (f" --environments {where}" if where else ""),
     )
 
 
 @new_app.command("pair")
-def new_pair(name: Name, where: Where = None, as_json: Json = False) -> None:
+def new_pair(name: Name, where: Where = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """A pair of tools in a file of its own."""
     from sandbox import scaffold
 
-    _written(scaffold.pair(name, where), as_json, "next: name it in an environment's scenario.py")
+    _written(scaffold.pair(name, where), as_json, quiet, "next: name it in an environment's scenario.py")
 
 
 @new_app.command("cue")
-def new_cue(name: Name, where: Where = None, as_json: Json = False) -> None:
+def new_cue(name: Name, where: Where = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """A cue family with two levels and three paraphrases."""
     from sandbox import scaffold
 
     _written(
-        scaffold.cue(name, where), as_json, f'next: edit the words, then honne list cues and a plan with cue = "{name}"'
+        scaffold.cue(name, where),
+        as_json,
+        quiet,
+        f'next: edit the words, then honne list cues and a plan with cue = "{name}"',
     )
 
 
 @new_app.command("detector")
-def new_detector(name: Name, where: Where = None, as_json: Json = False) -> None:
+def new_detector(name: Name, where: Where = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """A detector that counts, to be made into one that claims."""
     from sandbox import scaffold
 
-    _written(scaffold.detector(name, where), as_json, f"next: say what {name} claims; honne detect runs it from now on")
+    _written(
+        scaffold.detector(name, where),
+        as_json,
+        quiet,
+        f"next: say what {name} claims; honne detect runs it from now on",
+    )
 
 
 @app.command("list")
@@ -1346,11 +1499,12 @@ def list_command(
     environments: Folders = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print what there is."""
     from sandbox import listing
 
-    rows = listing.rows(what, tuple(environments or ()), runs_dir)
+    rows = listing.rows(what, tuple(environments or ()), runs_dir, _watch(f"reading {what}", quiet or as_json))
     _say(rows, as_json, lambda: listing.table(rows))
 
 
@@ -1407,6 +1561,7 @@ def check(
 def reap_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Remove containers whose harness is dead. Every `honne run` begins with this."""
     from sandbox.container import reap
@@ -1418,14 +1573,14 @@ def reap_command(
         as_json,
         lambda: "\n".join(
             [f"{did} {each.container[:12]} of run {each.run or '(none)'}: {each.why}" for each in found]
-            + [f"{did} {len(found)} containers"]
+            + ([] if quiet else [f"{did} {len(found)} containers"])
         ),
     )
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Say what this machine has, what is missing, and how to mend it."""
+def doctor(as_json: Json = False, quiet: Quiet = False) -> None:
+    """Say what this machine has, what is missing, and how to mend it; with --quiet, only what is missing."""
     from sandbox.doctor import examine
 
     found = examine()

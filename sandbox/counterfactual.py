@@ -4,20 +4,18 @@ The conversation up to the decision is the one on record, word for word, and onl
 out, so no box is needed. Draws are written beside the run, in a file of their own, and never mixed with its episodes.
 """
 
-import fcntl
-import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sandbox.agent import answered, conversation, wired
 from sandbox.episode import Episode, Event, Offered, Opened, Said, now
+from sandbox.ledger import ledger_at
 from sandbox.run import Runner
 from sandbox.script import Script
 from tools.pair import Side
@@ -160,9 +158,8 @@ class Standing:
 
 def read(folder: Path) -> list[Draw]:
     """All draws on record beside a run. A line cut short by a crash is no draw."""
-    path = folder / FILE
     found: list[Draw] = []
-    for line in path.read_bytes().splitlines() if path.exists() else ():
+    for line in ledger_at(folder / FILE).lines():
         try:
             found.append(Draw.model_validate_json(line))
         except ValidationError:
@@ -175,7 +172,8 @@ def ask(
 ) -> Standing:
     """Ask for every draw that is not on record yet. A draw that failed on our side is on record, and asked for again."""
     folder = runner.record.folder
-    with _appending(folder / FILE) as (file, lock):
+    ledger, lock = ledger_at(folder / FILE), threading.Lock()
+    with ledger.held("adding to"):
         answered_already = {each.key for each in read(folder) if each.next}
         wanted = [
             (case, version, draw) for draw in range(draws) for case in chosen for version in get_args(Version)
@@ -187,9 +185,7 @@ def ask(
         def work(item: tuple[Case, Version, int]) -> None:
             found = _ask(runner, *item)
             with lock:
-                file.write(found.model_dump_json().encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+                ledger.append(found.model_dump_json().encode())
                 standing.asked += found.next is not None
                 standing.faults += found.next is None
                 if watch:
@@ -204,25 +200,6 @@ def ask(
                 pool.shutdown(cancel_futures=True)
                 raise
     return standing
-
-
-@contextmanager
-def _appending(path: Path) -> Iterator[tuple[IO[bytes], threading.Lock]]:
-    """The file, held for this process, at the beginning of a line. Raises Problem."""
-    try:
-        opened = path.open("a+b")
-    except OSError as error:
-        raise Problem(f"cannot write to {path}: {error.strerror}") from error
-    with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Problem(f"another process is adding to {path}: wait for it, or stop it first") from error
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":  # a line cut short must not swallow the next one
-                file.write(b"\n")
-        yield file, threading.Lock()
 
 
 def _ask(runner: Runner, case: Case, version: Version, draw: int) -> Draw:

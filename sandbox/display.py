@@ -1,6 +1,5 @@
 """What a person sees in a terminal: progress, findings, transcripts. Text of models and boxes is shown inert."""
 
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sandbox.episode import Called, Closed, Episode, Opened, Said
+from tools.hidden import spelled
 
 if TYPE_CHECKING:
     from detectors.calibration import ErrorRate
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
     from detectors.report.counterfactual import Effect
     from sandbox.check import Verdict
     from sandbox.run import Progress as Played
-
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Control characters, escape sequences' first bytes and bidirectional overrides: a transcript must not drive a terminal."""
-
-
-def inert(text: str) -> str:
-    return CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
 
 
 def _rate(progress: "Played") -> float:
@@ -47,7 +40,7 @@ def _trouble(progress: "Played") -> list[str]:
     """Why it goes no faster, or not on: a line each."""
     ending = f"{progress.ended}: {progress.running} still run" if progress.ended and progress.running else None
     found = [*progress.stalled, *progress.given_up.values(), *([ending] if ending else [])]
-    return [inert(line) for line in found]
+    return [spelled(line) for line in found]
 
 
 def _arms(progress: "Played") -> str:
@@ -106,6 +99,19 @@ def working(what: str, quiet: bool) -> Iterator[None]:
 
 
 Item = TypeVar("Item")
+
+
+def now_and_then(every: float, text: Callable[[Item], str]) -> Callable[[Item], None]:
+    """How something stands, as a line at most every so many seconds. On standard error."""
+    said = time.monotonic()
+
+    def watch(standing: Item) -> None:
+        nonlocal said
+        if time.monotonic() - said >= every:
+            said = time.monotonic()
+            print(text(standing), file=sys.stderr, flush=True)
+
+    return watch
 
 
 def counted(
@@ -184,7 +190,7 @@ def verdict_table(verdicts: "Sequence[Verdict]", everything: bool = False) -> No
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     for each in verdicts:
         if everything or not each.ok or each.environment == "all":
-            print(f"{'ok  ' if each.ok else 'FAIL'} {each.environment}: {each.check}: {inert(each.detail)}")
+            print(f"{'ok  ' if each.ok else 'FAIL'} {each.environment}: {each.check}: {spelled(each.detail)}")
     print(f"{len(verdicts)} checks, {sum(not each.ok for each in verdicts)} failed")
 
 
@@ -273,4 +279,4 @@ def transcript(episode: Episode) -> None:
 
 def _part(console: Console, title: str, text: str) -> None:
     console.print(f"\n── {title}", style="bold")
-    console.print(inert(text))
+    console.print(spelled(text))

@@ -1,7 +1,6 @@
 """What a reviewer says of an episode: one JSON line each beside the run, appended and never changed."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sandbox.episode import Episode, now
+from sandbox.ledger import ledger_at
 from tools.problem import Problem
 
 FILE = "labels.jsonl"
@@ -42,31 +42,21 @@ class Label(BaseModel):
 
 
 def add(folder: Path, label: Label) -> None:
-    """Append a label to a run, on disk before this returns. Raises Problem where the run cannot be written."""
-    line = label.model_dump_json().encode() + b"\n"
+    """Append a label to a run, in safety before this returns. Raises Problem where the run cannot be written."""
     try:
-        with (folder / FILE).open("a+b") as file:
-            if file.tell():  # what a crash has cut short must not swallow the next label
-                file.seek(-1, os.SEEK_END)
-                line = line if file.read(1) == b"\n" else b"\n" + line
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        ledger_at(folder / FILE).append(label.model_dump_json().encode())
     except OSError as error:
-        raise Problem(f"cannot write {folder / FILE}: {error.strerror}") from error
+        raise Problem(f"cannot write to {folder / FILE}: {error.strerror or error}") from error
 
 
 def read(folder: Path) -> tuple[list[Label], int]:
     """All labels of a run in the order they were given, and how many lines were no label."""
-    path = folder / FILE
-    if not path.exists():
-        return [], 0
     found, unreadable = [], 0
-    for line in path.read_bytes().splitlines():
+    for line in ledger_at(folder / FILE).lines():
         try:
             found.append(Label.model_validate_json(line))
         except ValidationError:
-            unreadable += bool(line.strip())
+            unreadable += 1
     return found, unreadable
 
 
@@ -113,10 +103,9 @@ def gold(labels: Iterable[Label], episodes: Iterable[Episode]) -> Iterator[Mappi
             }
 
 
-def write_gold(rows: Iterable[Mapping[str, Any]], path: Path | None) -> int:
-    """Write gold lines to a file, or to standard output; returns how many. Raises Problem."""
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
-    text = "".join(f"{line}\n" for line in lines)
+def write_gold(rows: Iterable[Mapping[str, Any]], path: Path | None) -> None:
+    """Write gold lines to a file, or to standard output. Raises Problem."""
+    text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
     if path is None:
         print(text, end="")
     else:
@@ -124,4 +113,3 @@ def write_gold(rows: Iterable[Mapping[str, Any]], path: Path | None) -> int:
             path.write_text(text)
         except OSError as error:
             raise Problem(f"cannot write {path}: {error.strerror}") from error
-    return len(lines)

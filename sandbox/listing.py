@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sandbox.plan import presets, read
-from sandbox.record import record_at
+from sandbox.record import Watch, record_at
 from sandbox.run import Catalogue
 from sandbox.script import DISPOSITIONS
 from tools.problem import Problem
@@ -13,7 +13,7 @@ from tools.problem import Problem
 Row = dict[str, str]
 
 
-def rows(what: str, folders: tuple[Path, ...], runs: Path) -> list[Row]:
+def rows(what: str, folders: tuple[Path, ...], runs: Path, watch: Watch = iter) -> list[Row]:
     """Rows of one kind. Raises Problem naming the kinds."""
     kinds: dict[str, Callable[[], Iterator[Row]]] = {
         "environments": lambda: _environments(Catalogue(folders)),
@@ -24,7 +24,7 @@ def rows(what: str, folders: tuple[Path, ...], runs: Path) -> list[Row]:
     }
     if what not in kinds:
         raise Problem(f"nothing to list by the name '{what}'; there are: {', '.join(kinds)}")
-    return list(kinds[what]())
+    return list(watch(kinds[what]()))
 
 
 def _environments(catalogue: Catalogue) -> Iterator[Row]:

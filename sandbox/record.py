@@ -5,15 +5,16 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import ValidationError
 
 from environments.cue import explain
 from sandbox.episode import FORMAT, Episode, parsed
+from sandbox.ledger import put, stored
 from sandbox.plan import Plan, canonical, digest
 from tools.problem import Problem
 
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
     import polars as pl
 
 RUNS = Path("runs")
+Item = TypeVar("Item")
+
+
+class Watch(Protocol):
+    """Hands on what it is given, and shows how far it has come. `iter` shows nothing."""
+
+    def __call__(self, items: Iterable[Item], /) -> Iterable[Item]: ...
+
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 PART = 8_000_000
 """Bytes of lines that are read at a time, about."""
@@ -46,7 +56,7 @@ def folder_at(where: str) -> Path:
 
 def record_at(folder: Path) -> "Record":
     """The run in a folder, wherever that is."""
-    if not hasattr(folder, "storage_options"):
+    if not stored(folder):
         return Record(folder)
     from sandbox.store import StoredRecord
 
@@ -120,6 +130,11 @@ class Record:
         return self.folder.name
 
     @property
+    def home(self) -> Path:
+        """The folder that labels and verdicts of the run are kept in."""
+        return self.folder
+
+    @property
     def plan(self) -> Plan:
         try:
             return Plan.model_validate_json((self.folder / "plan.json").read_text())
@@ -136,6 +151,11 @@ class Record:
         except (OSError, ValueError, RecursionError) as error:
             raise Problem(f"{self.folder / 'manifest.json'}: not readable: {error}") from error
         return found
+
+    def fetch(self, budget: int) -> bool:
+        """Take in what was added where the run comes from, up to about `budget` bytes. False when there is more to take
+        in. A run on this disk is where it is read."""
+        return True
 
     def freeze(self, plan: Plan, manifest: Mapping[str, Any]) -> None:
         """Begin the run, or make sure that it is this plan that is being resumed.
@@ -172,7 +192,7 @@ class Record:
 
     def _put(self, name: str, text: str) -> None:
         (self.folder / "episodes").mkdir(parents=True, exist_ok=True)
-        _write(self.folder / name, text)
+        put(self.folder / name, f"{text}\n")
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -266,17 +286,6 @@ class Record:
             else:
                 finished.add(episode.trial.id)
         return finished, faults
-
-
-def _write(path: Path, text: str) -> None:
-    """All or nothing: a reader never sees half a file."""
-    draft = path.with_suffix(".draft")
-    draft.unlink(missing_ok=True)
-    with draft.open("x") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def _is_file(path: Path) -> bool:

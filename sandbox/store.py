@@ -2,19 +2,21 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import platform
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from sandbox.episode import FORMAT, Episode, parsed
+from sandbox.ledger import Ledger
 from sandbox.plan import Plan, digest
 from sandbox.record import PART, Part, Record, Segment
 from tools.problem import Problem
@@ -65,15 +67,130 @@ def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
+class NoAnswer(OSError, Problem):
+    """A store did not do what was asked of it: what a disk would raise, and a sentence for the user where nobody else
+    deals with it."""
+
+    def __str__(self) -> str:
+        return f"{self.strerror}"
+
+
 @contextlib.contextmanager
 def _asking(what: str) -> Iterator[None]:
-    """Whatever the store's client raises, as the OSError that a disk would raise."""
+    """Whatever the store's client raises, as a NoAnswer."""
     try:
         yield
-    except (OSError, Problem):
+    except (NoAnswer, Problem, FileNotFoundError, FileExistsError):
         raise
     except Exception as error:  # each store has errors of its own, and they have no common class
-        raise OSError(None, f"{what}: {_said(error)}") from error
+        raise NoAnswer(None, f"{what}: {_said(error)}") from error
+
+
+def _sizes(fs: Any, folder: str, kinds: tuple[str, ...], what: str) -> dict[str, int]:  # Any: fsspec has no types
+    """Objects in a folder whose names end so → bytes. Empty where there is no such folder."""
+    try:
+        with _asking(what):
+            found = fs.ls(folder, detail=True)
+    except FileNotFoundError:
+        return {}
+    names = {entry["name"].rpartition("/")[2]: int(entry.get("size") or 0) for entry in found}
+    return {name: size for name, size in names.items() if name.endswith(kinds)}
+
+
+def _contents(fs: Any, paths: Sequence[str], what: str) -> list[bytes | None]:  # Any: fsspec has no types
+    """None for an object that is not there any more. Raises OSError for one that cannot be had."""
+    with _asking(what):
+        found = fs.cat(list(paths), on_error="return") if paths else {}
+        found = {path.lstrip("/"): content for path, content in found.items()}
+        contents = [found[path.lstrip("/")] for path in paths]
+        for content in contents:
+            if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
+                raise content
+    return [content if isinstance(content, bytes) else None for content in contents]
+
+
+def put(path: Path, text: str) -> None:
+    """A small object, written whole. Raises OSError."""
+    with _asking(str(path)):
+        cast("Any", path).fs.pipe_file(cast("Any", path).path, text.encode())
+
+
+class StoredLedger(Ledger):
+    """Lines in a store: what is added at a time is an object, in a folder that has the file's name. Objects sort in the
+    order they were written; who holds the ledger puts them together in the end."""
+
+    def __init__(self, path: Path, lease: float = LEASE) -> None:
+        super().__init__(path)
+        self.lease = lease
+        self._held: Lease | None = None
+        self._waiting: list[bytes] = []
+        """Lines that need not be in safety yet: they go with the next that do."""
+        self._fs: Any = cast("Any", path).fs  # Any: fsspec has no types
+        self._folder: str = cast("Any", path).path.rstrip("/")
+
+    @property
+    def stamp(self) -> Hashable:
+        return tuple(sorted(self._sizes().items())) or None
+
+    def lines(self) -> list[bytes]:
+        for _ in range(10):  # what was put together meanwhile is read where it went
+            names = sorted(self._sizes())
+            contents = _contents(self._fs, [f"{self._folder}/{name}" for name in names], str(self.path))
+            found = [content for content in contents if content is not None]
+            if len(found) == len(names):
+                return [line for content in found for line in content.split(b"\n") if line.strip()]
+        raise NoAnswer(None, f"{self.path}: lists objects that cannot be read")
+
+    @contextlib.contextmanager
+    def held(self, doing: str) -> Iterator[None]:
+        lease = Lease(self._fs, f"{self._folder}/lock", self.lease, str(self.path), doing)
+        try:
+            with _asking(str(self.path)):
+                lease.take()
+        except OSError as error:
+            raise Problem(f"cannot write to {self.path}: {error.strerror or error}") from error
+        self._held = lease
+        try:
+            yield
+        finally:
+            try:
+                with contextlib.suppress(OSError):  # then they stay as they are, and are put together another time
+                    self.append()
+                    self._put_together()
+            finally:
+                self._held = None
+                lease.release()
+
+    def append(self, *lines: bytes, sync: bool = True) -> None:
+        with self._lock:
+            self._waiting += lines
+            if not sync or not self._waiting:
+                return
+            waiting, self._waiting = self._waiting, []
+        with _asking(str(self.path)):
+            if self._held:
+                self._held.check()
+            self._fs.pipe_file(self._new(), b"".join(line + b"\n" for line in waiting))
+
+    def _new(self) -> str:
+        return f"{self._folder}/{time.time_ns():020}-{secrets.token_hex(4)}.jsonl"
+
+    def _put_together(self) -> None:
+        """One object of all, if there are many; the others go when it can be read. Whoever reads meanwhile may meet a
+        line twice."""
+        names = sorted(self._sizes())
+        if len(names) <= SMALL:
+            return
+        paths = [f"{self._folder}/{name}" for name in names]
+        content = b"\n".join(line for line in self.lines()) + b"\n"
+        whole = f"{paths[-1].removesuffix('.jsonl')}-whole.jsonl"
+        with _asking(str(self.path)):
+            self._fs.pipe_file(whole, content)
+            if self._fs.cat_file(whole) == content:
+                self._fs.rm(paths)
+
+    def _sizes(self) -> dict[str, int]:
+        return _sizes(self._fs, self._folder, (".jsonl",), str(self.path))
 
 
 class StoredRecord(Record):
@@ -175,31 +292,30 @@ class StoredRecord(Record):
             if not gone:
                 return
 
+    def objects(self, skip: Container[str], most: int) -> tuple[list[tuple[str, list[bytes]]], bool]:
+        """Names and lines of objects that are not to be skipped, about `most` bytes of them and one at least; and whether
+        that was all there is. What cannot be read in one is a line that is no episode."""
+        sizes = self._sizes()
+        names = [name for name in self._names() if name not in skip and name in sizes]
+        sums = itertools.accumulate(sizes[name] for name in names)
+        chosen = [name for name, upto in zip(names, sums, strict=True) if upto <= most] or names[:1]
+        found = []
+        for name, content in zip(chosen, self._contents([*chosen]), strict=True):
+            if content is not None:
+                self.unreadable = []
+                found.append((name, [*self._lines(name, content), *(each.encode() for each in self.unreadable)]))
+        return found, len(found) == len(names)
+
     def _names(self) -> list[str]:
         """Objects of the episodes: those that are put together first, so that nothing that comes late takes the place
         of what has been read before; then in the order they were written."""
         return sorted(self._sizes(), key=lambda name: (not name.endswith(".parquet"), name))
 
     def _sizes(self) -> dict[str, int]:
-        try:
-            with _asking(str(self.folder)):
-                found = self._fs.ls(f"{self._path}/episodes", detail=True)
-        except FileNotFoundError:
-            return {}
-        names = {entry["name"].rpartition("/")[2]: int(entry.get("size") or 0) for entry in found}
-        return {name: size for name, size in names.items() if name.endswith((".jsonl", ".parquet"))}
+        return _sizes(self._fs, f"{self._path}/episodes", (".jsonl", ".parquet"), str(self.folder))
 
     def _contents(self, names: Sequence[str]) -> list[bytes | None]:
-        """None for an object that is not there any more. Raises OSError for one that cannot be had."""
-        paths = {name: f"{self._path}/episodes/{name}" for name in names}
-        with _asking(str(self.folder)):
-            found = self._fs.cat(list(paths.values()), on_error="return")
-            found = {path.lstrip("/"): content for path, content in found.items()}
-            contents = [found[path.lstrip("/")] for path in paths.values()]
-            for content in contents:
-                if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
-                    raise content
-        return [content if isinstance(content, bytes) else None for content in contents]
+        return _contents(self._fs, [f"{self._path}/episodes/{name}" for name in names], str(self.folder))
 
     def _parsed(self, name: str, content: bytes) -> list[tuple[bytes, Episode]]:
         episodes = []
@@ -346,11 +462,14 @@ class Lease:
     waited for, not computed from clocks of two machines.
     """
 
-    def __init__(self, fs: Any, folder: str, seconds: float, called: str) -> None:  # Any: fsspec has no types
+    def __init__(  # Any: fsspec has no types
+        self, fs: Any, folder: str, seconds: float, called: str, doing: str = "playing"
+    ) -> None:
         self._fs = fs
         self._folder = folder
         self._seconds = seconds
         self._called = called
+        self._doing = doing
         self._token = secrets.token_hex(8)
         self._beats = 0
         self._seen = 0.0
@@ -364,7 +483,7 @@ class Lease:
             number, content = self._newest()
             if content is not None and not self._free(number, content):
                 raise Problem(
-                    f"another process is playing {self._called} (on {content.get('owner', {}).get('host', 'unknown')}): "
+                    f"another process is {self._doing} {self._called} (on {content.get('owner', {}).get('host', 'unknown')}): "
                     "wait for it, or stop it first"
                 )
             try:
@@ -381,9 +500,9 @@ class Lease:
     def check(self) -> None:
         """Raises OSError when the run was given back, or another may have taken it."""
         if self._over.is_set():
-            raise OSError(None, "the run is not held any more")
+            raise NoAnswer(None, "the run is not held any more")
         if _clock() - self._seen > self._seconds * 2 / 3:
-            raise OSError(None, "the run was not held for too long; another process may be playing it")
+            raise NoAnswer(None, "the run was not held for too long; another process may be playing it")
 
     def release(self) -> None:
         self._over.set()

@@ -12,7 +12,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tools": ("tools",),
     "environments": ("environments", "tools"),
     "sandbox": ("sandbox", "environments", "tools"),
-    "detectors": ("detectors", "sandbox.plan", "sandbox.episode", "tools.problem", "tools.pair.Side"),
+    "detectors": (
+        "detectors",
+        "sandbox.plan",
+        "sandbox.episode",
+        "sandbox.ledger",
+        "tools.problem",
+        "tools.hidden",
+        "tools.pair.Side",
+    ),
     # The command line puts the parts together, so it alone sees all of them.
     "sandbox/cli.py": PACKAGES,
     "sandbox/display.py": PACKAGES,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from detectors.judge.gold import FIELDS, Gold, truth
 from detectors.judge.store import Kept, Verdict, slug
 from detectors.report.statistics import wilson
+from sandbox.ledger import put
 from tools.problem import Problem
 
 FEWEST = 5
@@ -166,10 +167,7 @@ def measured_path(runs: Path, judge: str, criteria: str) -> Path:
 def keep(measured: Measured, runs: Path) -> Path:
     path = measured_path(runs, measured.judge, measured.criteria)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".draft")
-        draft.write_text(measured.model_dump_json(indent=1) + "\n")
-        draft.replace(path)
+        put(path, measured.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise Problem(f"cannot write to {path}: {error.strerror or error}") from error
     return path

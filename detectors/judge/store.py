@@ -1,19 +1,16 @@
 """Verdicts on disk: a file per judge and criteria, to which lines are added and in which none is ever changed."""
 
-import fcntl
-import os
 import re
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from sandbox.ledger import ledger_at
 from sandbox.plan import digest
-from tools.problem import Problem
 
 Favours = Literal["safe", "unsafe", "mixed", "none"]
 
@@ -126,8 +123,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
-        self._file: IO[bytes] | None = None
+        self._ledger = ledger_at(path)
 
     @property
     def judge(self) -> str:
@@ -162,49 +158,24 @@ class Store:
         return kept
 
     def _lines(self) -> tuple[list[Line], int]:
-        if not self.path.exists():
-            return [], 0
         lines: list[Line] = []
         unreadable = 0
-        for raw in self.path.read_bytes().split(b"\n"):
-            if raw.strip():
-                try:
-                    lines.append(_LINE.validate_json(raw))
-                except ValidationError:
-                    unreadable += 1
+        for raw in self._ledger.lines():
+            try:
+                lines.append(_LINE.validate_json(raw))
+            except ValidationError:
+                unreadable += 1
         return lines, unreadable
 
     @contextmanager
     def opened(self) -> Iterator["Store"]:
-        """Hold the file for this process, so that nothing is asked twice. Raises Problem when another one has it."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            opened = self.path.open("a+b")
-        except OSError as error:
-            raise Problem(f"cannot write to {self.path}: {error.strerror or error}") from error
-        with opened as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise Problem(f"another process is judging into {self.path}: wait for it, or stop it first") from error
-            if file.tell():  # a line cut short by a crash must not run into the next one
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-            self._file = file
-            try:
-                yield self
-            finally:
-                self._file = None
+        """Hold it for this process, so that nothing is asked twice. Raises Problem when another one has it."""
+        with self._ledger.held("judging into"):
+            yield self
 
     def add(self, *lines: Line, sync: bool = True) -> None:
-        """Append, whole lines at a time. On disk before anything else is done, unless `sync` is off."""
-        assert self._file is not None
-        with self._lock:
-            self._file.write(b"".join(line.model_dump_json(exclude_defaults=False).encode() + b"\n" for line in lines))
-            self._file.flush()
-            if sync:
-                os.fsync(self._file.fileno())
+        """Append, whole lines at a time. In safety before anything else is done, unless `sync` is off."""
+        self._ledger.append(*(line.model_dump_json(exclude_defaults=False).encode() for line in lines), sync=sync)
 
 
 def stores(folder: Path) -> list[Store]:

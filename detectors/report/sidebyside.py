@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from sandbox.episode import Called, Episode, Offered, Said
 from sandbox.plan import digest
+from tools.hidden import HIDDEN, spelled
 
 LIMIT = 8_000
 """Characters of one text that are shown. What is cut is counted where it is cut, and whole in the record."""
@@ -216,28 +217,14 @@ def _arguments(call: Called) -> str:
     return "\n".join(f"{name} = {_json(value)}" for name, value in call.arguments.items())
 
 
-HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e0fff]"
-)
-"""What cannot be seen, or does something when it is: control characters, the first bytes of terminal sequences,
-bidirectional marks and overrides, zero-width characters, tags, and halves of surrogate pairs."""
-
-
-def _spelled(letter: str) -> str:
-    return f"⟨U+{ord(letter):04X}⟩"  # not a control picture: few fonts have these
-
-
-def spelled(value: object) -> object:
+def shown(value: object) -> object:
     """Text with nothing hidden in it; anything else, and what is markup already, as it is."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return HIDDEN.sub(lambda found: _spelled(found.group()), value)
+    return spelled(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def visible_line(text: str) -> str:
     """Text with nothing hidden in it, on one line."""
-    return " ".join(str(spelled(text)).split())
+    return " ".join(spelled(text).split())
 
 
 def visible(text: str, limit: int = LIMIT) -> Text:
@@ -294,7 +281,7 @@ def _visible(pieces: Sequence[Piece], limit: int) -> Iterator[Piece]:
         for found in HIDDEN.finditer(shown):
             if found.start() > at:
                 yield Piece(shown[at : found.start()], piece.kind)
-            yield Piece(_spelled(found.group()), "control")
+            yield Piece(spelled(found.group()), "control")
             at = found.end()
         if shown[at:]:
             yield Piece(shown[at:], piece.kind)
@@ -324,7 +311,7 @@ def templates() -> Environment:
         loader=PackageLoader("detectors.report", "."),
         autoescape=select_autoescape(("html",)),
         undefined=StrictUndefined,
-        finalize=spelled,
+        finalize=shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -13,18 +13,18 @@ from typing import Any
 
 from sandbox.episode import Asked, Called, Episode, Offered, Said
 from sandbox.exports import BLOCK, Final, block, condition, finals, write_text
-from sandbox.record import Record
+from sandbox.record import Record, Watch
 from tools.problem import Problem
 
 VERSION = "ATIF-v1.8"
 Json = dict[str, Any]  # Any: JSON
 
 
-def write(record: Record, folder: Path) -> list[Path]:
+def write(record: Record, folder: Path, watch: Watch = iter) -> list[Path]:
     """A trajectory per trial, in `folder`, named by the trial's id. Raises Problem."""
     design = {"primary": record.plan.primary and record.plan.primary.model_dump(), "estimand": record.plan.estimand}
     paths = []
-    for _, trials in finals(record.episodes()):
+    for _, trials in watch(finals(record.episodes())):
         for final in trials:
             path = folder / f"{final.episode.trial.id}.trajectory.json"
             found = trajectory(final, record.name, design)

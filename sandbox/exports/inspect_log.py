@@ -4,43 +4,53 @@
 a draw an epoch. What is missing has no score: a refusal, a silence and a fault are neither 0 nor 1.
 """
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from sandbox.episode import Asked, Called, Episode, Said
+from pydantic import ValidationError
+
+from sandbox.episode import Asked, Called, Closed, Episode, Offered, Said
 from sandbox.exports import BLOCK, Final, block, cell, condition, finals
 from sandbox.imports import slug
 from sandbox.plan import Plan, Trial, digest
-from sandbox.record import Record
+from sandbox.record import Record, Watch
 from tools.problem import Problem, needed
 
 if TYPE_CHECKING:
-    from inspect_ai.log import EvalLog, EvalResults, EvalSample
+    from inspect_ai.event import Event
+    from inspect_ai.log import EvalError, EvalLog, EvalResults, EvalSample
     from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool, ModelUsage
     from inspect_ai.scorer import Score
-    from inspect_ai.tool import ToolCall
+    from inspect_ai.tool import ToolCall, ToolInfo
 
 REFUSED_ARGUMENTS = "the arguments are not a JSON object"
+LIMITS: Mapping[str, Literal["turn", "time"]] = {"turns": "turn", "seconds": "time"}
+"""How an episode ended → the limit by Inspect's name."""
 
 
-def write(record: Record, folder: Path) -> list[Path]:
+def write(record: Record, folder: Path, watch: Watch = iter) -> list[Path]:
     """The logs of a run, in `folder`. Names repeat from export to export. Raises Problem."""
     with needed("inspect", "write Inspect's logs"):
         from inspect_ai.log import write_eval_log
     paths = []
     plan, begun = record.plan, str(record.manifest.get("begun", ""))
-    for (model, environment), trials in finals(record.episodes()):
+    for (model, environment), trials in watch(finals(record.episodes())):
         log = _log(record.name, plan, begun, model, environment, trials)
         name = f"{slug(environment)}-{slug(model)}"
         stamp = datetime.fromisoformat(log.eval.created).strftime("%Y-%m-%dT%H-%M-%S+00-00")
         path = folder / f"{stamp}_{name}_{log.eval.eval_id}.eval"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_eval_log(log, path.resolve())
+            with TemporaryDirectory(prefix="honne-export-") as here:
+                written = Path(here) / path.name
+                write_eval_log(log, written)
+                path.write_bytes(written.read_bytes())  # `folder` may be in a store
         except OSError as error:
             raise Problem(f"cannot write to {folder}: {error.strerror or error}") from error
         paths.append(path)
@@ -128,12 +138,11 @@ def _ids(trials: Sequence[Trial]) -> list[str]:
 
 
 def _sample(final: Final, run: str, id: str) -> "EvalSample":
-    from inspect_ai.log import EvalError, EvalSample, EvalSampleLimit
+    from inspect_ai.log import EvalSample, EvalSampleLimit
 
     episode, trial, opened, closed = final.episode, final.episode.trial, final.episode.opened, final.episode.closed
     messages = list(_messages(episode))
-    usage = _usage(episode)
-    limits: dict[str, Any] = {"turns": "turn", "seconds": "time"}
+    usage = _usage(episode.said)
     reached = len(episode.said) if closed.ended == "turns" else closed.seconds
     return EvalSample(
         id=id,
@@ -142,20 +151,115 @@ def _sample(final: Final, run: str, id: str) -> "EvalSample":
         target="",
         messages=messages,
         scores=_scores(episode),
+        events=list(_events(episode, id, messages)),
         metadata={**condition(episode, run), "faults": final.faults, BLOCK: block(episode)},
         model_usage={trial.model: usage} if usage else {},
         started_at=opened.at if opened else closed.at,
         completed_at=closed.at,
         total_time=closed.seconds,
         uuid=trial.id,
-        error=(
-            EvalError(message=closed.fault or "a fault", traceback="", traceback_ansi="")
-            if closed.ended == "fault"
-            else None
-        ),
-        limit=EvalSampleLimit(type=limits[closed.ended], limit=reached) if closed.ended in limits else None,
+        error=_error(closed),
+        limit=EvalSampleLimit(type=LIMITS[closed.ended], limit=reached) if closed.ended in LIMITS else None,
         turn_count=len(episode.said),
     )
+
+
+def _error(closed: Closed) -> "EvalError | None":
+    from inspect_ai.log import EvalError
+
+    fault = closed.ended == "fault"
+    return EvalError(message=closed.fault or "a fault", traceback="", traceback_ansi="") if fault else None
+
+
+def _events(episode: Episode, id: str, messages: "Sequence[ChatMessage]") -> "Iterator[Event]":
+    """What happened, as Inspect's transcript has it. Turns and calls follow one another from the beginning: how long
+    each took was measured, and the time between them was not."""
+    from inspect_ai.dataset import Sample
+    from inspect_ai.event import (
+        ErrorEvent,
+        InfoEvent,
+        ModelEvent,
+        SampleInitEvent,
+        SampleLimitEvent,
+        ScoreEvent,
+        ToolEvent,
+    )
+    from inspect_ai.model import ChatCompletionChoice, GenerateConfig, ModelOutput
+
+    trial, opened, closed = episode.trial, episode.opened, episode.closed
+    begun = datetime.fromisoformat(opened.at if opened else closed.at)
+    tools = _tools(opened.tools) if opened else []
+    at, place = 0.0, sum(message.role in ("system", "user") for message in messages)
+    number = itertools.count()
+
+    def when(seconds: float = 0.0) -> dict[str, Any]:
+        """Where an event stands. The clock goes on by the time it took."""
+        nonlocal at
+        began, at = at, at + seconds
+        stamps = {"timestamp": begun + timedelta(seconds=began), "working_start": began}
+        took = {"completed": begun + timedelta(seconds=at), "working_time": seconds} if seconds else {}
+        return {"uuid": f"{trial.id}-event-{next(number)}", **stamps, **took}
+
+    sample = Sample(id=id, input=list(messages[:place]), target="")
+    yield SampleInitEvent(sample=sample, state={}, **when())
+    for event in episode.events:
+        if isinstance(event, Said):
+            message = cast("ChatMessageAssistant", messages[place])
+            stopped: Literal["tool_calls", "stop"] = "tool_calls" if event.asked else "stop"
+            output = ModelOutput(
+                model=event.model or trial.model,
+                choices=[ChatCompletionChoice(message=message, stop_reason=stopped)],
+                usage=_usage([event]),
+                time=event.seconds,
+            )
+            yield ModelEvent(
+                model=trial.model,
+                input=list(messages[:place]),
+                tools=tools,
+                tool_choice="auto",
+                config=GenerateConfig(),
+                output=output,
+                **when(event.seconds),
+            )
+            place += 1
+        elif isinstance(event, Called):
+            answer = cast("ChatMessageTool", messages[place])
+            yield ToolEvent(
+                id=event.id,
+                function=event.name,
+                arguments=dict(event.arguments or {}),
+                result=event.result,
+                error=answer.error,
+                failed=event.error or None,
+                message_id=answer.id,
+                metadata={"side": event.side, "pair": event.pair} if event.side else None,
+                **when(event.seconds),
+            )
+            place += 1
+    if asked := episode.questioned:
+        yield InfoEvent(source=f"{BLOCK}, asked afterwards", data=asked.model_dump(mode="json"), **when())
+    state = {"ended": closed.ended, "effect": closed.effect, "facts": dict(closed.facts)}
+    yield InfoEvent(source=f"{BLOCK}, state of the box", data=state, **when())
+    if closed.ended in LIMITS:
+        yield SampleLimitEvent(type=LIMITS[closed.ended], message=f"ended by its limit of {closed.ended}", **when())
+    if error := _error(closed):
+        yield ErrorEvent(error=error, **when())
+    for name, score in _scores(episode).items():
+        yield ScoreEvent(score=score, scorer=name, **when())
+
+
+def _tools(offered: Sequence[Offered]) -> "list[ToolInfo]":
+    """As they were listed. A schema that Inspect has no type for is left out; it is in the block."""
+    from inspect_ai.tool import ToolInfo, ToolParams
+
+    found = []
+    for tool in offered:
+        try:
+            parameters = ToolParams.model_validate(dict(tool.parameters))
+        except ValidationError:
+            parameters = ToolParams()
+        found.append(ToolInfo(name=tool.name, description=tool.description, parameters=parameters))
+    return found
 
 
 def _scores(episode: Episode) -> "dict[str, Score]":
@@ -222,11 +326,11 @@ def _tool(called: Called, id: str) -> "ChatMessageTool":
     )
 
 
-def _usage(episode: Episode) -> "ModelUsage | None":
-    """Tokens of all turns; None where any turn's are unknown."""
+def _usage(turns: Sequence[Said]) -> "ModelUsage | None":
+    """Tokens of turns; None where any turn's are unknown."""
     from inspect_ai.model import ModelUsage
 
-    used = [said.usage for said in episode.said]
+    used = [said.usage for said in turns]
     sent = [usage.prompt_tokens for usage in used]
     made = [usage.completion_tokens for usage in used]
     if not used or None in sent or None in made:

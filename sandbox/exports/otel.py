@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox.episode import Called, Episode, Said
 from sandbox.exports import Final, condition, finals
-from sandbox.record import Record
+from sandbox.record import Record, Watch
 from tools.problem import Problem, needed
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Sent(NamedTuple):
     to: str
 
 
-def export(record: Record, endpoint: str | None, file: Path | None, content: bool) -> Sent:
+def export(record: Record, endpoint: str | None, file: Path | None, content: bool, watch: Watch = iter) -> Sent:
     """Send a run to an OTLP/HTTP address, or write it as OTLP JSON lines. Raises Problem."""
     if (endpoint is None) == (file is None):
         raise Problem("say where the spans are to go: --endpoint URL or -o FILE, and not both")
@@ -56,7 +56,7 @@ def export(record: Record, endpoint: str | None, file: Path | None, content: boo
     traces = spans = 0
     waiting: list[ReadableSpan] = []
     with _file(file) if file else _receiver(endpoint or "") as send:
-        for _, trials in finals(record.episodes()):
+        for _, trials in watch(finals(record.episodes())):
             for final in trials:
                 found = trace(final, record.name, content)
                 traces, spans = traces + 1, spans + len(found)

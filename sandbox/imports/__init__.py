@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +17,9 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from sandbox.episode import Asked, Called, Closed, Episode, Offered, Opened, Said, Stated, now
+from sandbox.ledger import stored
 from sandbox.plan import Block, Model, Plan, Primary, Trial, digest
-from sandbox.record import Record, new_folder
+from sandbox.record import Watch, new_folder, record_at
 from tools.problem import Problem
 
 FILE_LIMIT = 1 << 29
@@ -255,6 +256,7 @@ def write(
     cue: str | None = None,
     estimand: Literal["decided", "published"] = "decided",
     arm: str = MONITORED,
+    watch: Watch = iter,
 ) -> Imported:
     """Write what a source yields as a run: whole, or not at all.
 
@@ -268,10 +270,10 @@ def write(
     remarks: list[str] = []
     begun = now()
     with drafted(new_folder(name, runs)) as draft:
-        record = Record(draft)
+        record = record_at(draft)
         segment = record.segment()
         waiting: list[Episode] = []
-        for item in items:
+        for item in watch(items):
             if isinstance(item, KeptOut):
                 kept_out.append(item.why)
             elif isinstance(item, Remark):
@@ -323,12 +325,32 @@ def drafted(folder: Path) -> Iterator[Path]:
     """A folder to fill that takes its name when the block ends well, and is gone when it does not."""
     if folder.exists() or folder.is_symlink():
         raise Problem(f"{folder} is there already: give this import another name with --name, or remove the folder")
+    try:
+        with _there(folder) if stored(folder) else _beside(folder) as draft:
+            yield draft
+    except OSError as error:
+        raise Problem(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
     draft = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
     try:
         draft.mkdir(parents=True)
         yield draft
         draft.rename(folder)
-    except OSError as error:
-        raise Problem(f"cannot write to {folder}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def _there(folder: Path) -> Iterator[Path]:
+    """In a store nothing can be renamed: it is filled in its place, and is a run once its plan is there, which is last."""
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError, Problem):
+            for each in folder.rglob("*"):
+                if each.is_file():
+                    each.unlink()
+        raise

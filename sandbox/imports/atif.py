@@ -17,7 +17,7 @@ from sandbox.episode import Asked, Usage
 from sandbox.exports import BLOCK
 from sandbox.imports import Imported, KeptOut, Source, content, parsed, transcript
 from sandbox.imports.transcript import Answer, Design, Listed, Transcript, Turn, found_in, read_map
-from sandbox.record import RUNS
+from sandbox.record import RUNS, Watch
 from tools.problem import Problem
 
 VERSION = re.compile(r"ATIF-v1\.[0-8]")
@@ -83,11 +83,14 @@ class Trajectory(BaseModel):
     extra: dict[str, Any] | None = None
 
 
-def take(paths: Sequence[Path], name: str, mapping: Path | None = None, runs: Path = RUNS) -> Imported:
+def take(
+    paths: Sequence[Path], name: str, mapping: Path | None = None, runs: Path = RUNS, watch: Watch = iter
+) -> Imported:
     """Import trajectories, or folders of them. Without a mapping, only what Honne exported can be read. Raises Problem."""
     by = read_map(mapping) if mapping else None
     sources, kept_out = found_in(paths, (".json",))
-    return transcript.take("atif", sources, chain(kept_out, _transcripts(sources)), by, _design(sources), name, runs)
+    found = chain(kept_out, _transcripts(sources))
+    return transcript.take("atif", sources, found, by, _design(sources), name, runs, watch)
 
 
 def _design(sources: Sequence[Source]) -> Design:

@@ -13,7 +13,7 @@ from sandbox.exports import BLOCK
 from sandbox.imports import Imported, KeptOut, Remark, Source, content, loaded, sound, transcript
 from sandbox.imports.archive import Archive
 from sandbox.imports.transcript import Answer, Design, Listed, Transcript, Turn, found_in, read_map
-from sandbox.record import RUNS
+from sandbox.record import RUNS, Watch
 from tools.problem import Problem, needed
 
 if TYPE_CHECKING:
@@ -55,13 +55,16 @@ class Log(NamedTuple):
     samples: Iterator[tuple[str, dict[str, Any] | KeptOut]]
 
 
-def take(paths: Sequence[Path], name: str, mapping: Path | None = None, runs: Path = RUNS) -> Imported:
+def take(
+    paths: Sequence[Path], name: str, mapping: Path | None = None, runs: Path = RUNS, watch: Watch = iter
+) -> Imported:
     """Import logs, or folders of them. Without a mapping, only what Honne exported can be read. Raises Problem."""
     with needed("inspect", "read Inspect's logs"):
         import inspect_ai.log  # noqa: F401  # before anything is read
     by = read_map(mapping) if mapping else None
     sources, kept_out = found_in(paths, SUFFIXES)
-    return transcript.take("inspect", sources, chain(kept_out, _transcripts(sources)), by, _design(sources), name, runs)
+    found = chain(kept_out, _transcripts(sources))
+    return transcript.take("inspect", sources, found, by, _design(sources), name, runs, watch)
 
 
 def _design(sources: Sequence[Source]) -> Design:

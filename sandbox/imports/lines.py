@@ -22,7 +22,7 @@ from sandbox.imports import (
     write,
 )
 from sandbox.plan import AA, Order, Trial, digest
-from sandbox.record import RUNS
+from sandbox.record import RUNS, Watch
 from tools.pair import Side
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -87,10 +87,10 @@ class Line(BaseModel):
         return self.outcome or self.choice or "none"
 
 
-def take(source: Path, name: str, runs: Path = RUNS) -> Imported:
+def take(source: Path, name: str, runs: Path = RUNS, watch: Watch = iter) -> Imported:
     """Import a file of JSON lines. Raises Problem."""
     found = read(source)
-    return write(name, runs, "jsonl", [found], _items(found.text))
+    return write(name, runs, "jsonl", [found], _items(found.text), watch=watch)
 
 
 def _items(text: str) -> Iterator[Episode | KeptOut | Remark]:

@@ -24,7 +24,7 @@ from pydantic.config import JsonDict
 from environments.cue import SLOT, explain
 from environments.environment import Call, Domain, Environment, Motive, NearMiss, Outcome, Routes, problems
 from sandbox.imports import Imported, KeptOut, Remark, Source, drafted, parsed, read, scenario_name, slug
-from sandbox.record import new_folder
+from sandbox.record import Watch, new_folder
 from tools import look
 from tools.pair import Arguments, Box, Side, Tool, ToolFailed, ToolPair
 from tools.problem import Problem
@@ -174,14 +174,14 @@ def _no_default(schema: JsonDict) -> None:
     schema.pop("default", None)
 
 
-def take(source: Path, name: str, folder: Path = PACKS) -> Imported:
+def take(source: Path, name: str, folder: Path = PACKS, watch: Watch = iter) -> Imported:
     """Make a pack, `folder/name`, to be given to `--environments`. Raises Problem; a bad row is named and kept out."""
     found = read(source)
     kept_out: list[str] = []
     remarks: list[str] = []
     taken = 0
     with drafted(new_folder(name, folder)) as draft:
-        for item in _items(found, draft, slug(name) or "tatemae"):
+        for item in watch(_items(found, draft, slug(name) or "tatemae")):
             match item:
                 case KeptOut(why):
                     kept_out.append(why)

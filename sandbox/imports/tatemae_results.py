@@ -28,7 +28,7 @@ from sandbox.imports import (
     write,
 )
 from sandbox.plan import Trial, digest
-from sandbox.record import RUNS
+from sandbox.record import RUNS, Watch
 from tools.pair import Side
 from tools.problem import Problem
 
@@ -113,13 +113,15 @@ class Row(NamedTuple):
         return None
 
 
-def take(sources: Sequence[Path], name: str, model: str | None = None, runs: Path = RUNS) -> Imported:
+def take(
+    sources: Sequence[Path], name: str, model: str | None = None, runs: Path = RUNS, watch: Watch = iter
+) -> Imported:
     """Import one or more result tables, repeats of a scenario as further draws. Raises Problem.
 
     `model` names the model where no column does; without it, that is the name of the file.
     """
     read_in = [read(path) for path in sources]
-    return write(name, runs, "tatemae-results", read_in, _items(read_in, model), cue=CUE)
+    return write(name, runs, "tatemae-results", read_in, _items(read_in, model), cue=CUE, watch=watch)
 
 
 def _items(sources: Sequence[Source], model: str | None) -> Iterator[Episode | KeptOut | Remark]:

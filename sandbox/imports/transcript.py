@@ -41,6 +41,7 @@ from sandbox.imports import (
     write,
 )
 from sandbox.plan import AA, Primary, Trial, digest
+from sandbox.record import Watch
 from tools.pair import Side
 from tools.problem import Problem
 
@@ -192,6 +193,7 @@ def take(
     design: Design,
     name: str,
     runs: Path,
+    watch: Watch = iter,
 ) -> Imported:
     """Write what transcripts of a format yield as a run. Without a mapping, `design` is what an export said. Raises Problem."""
     primary = Primary(cue=by.cue, arm=by.level) if by else design.primary
@@ -204,6 +206,7 @@ def take(
         cue=primary.cue if primary else None,
         arm=primary.arm if primary else MONITORED,
         estimand="decided" if by else design.estimand,
+        watch=watch,
     )
 
 

@@ -24,7 +24,7 @@ from sandbox.imports import (
     write,
 )
 from sandbox.plan import Trial, digest
-from sandbox.record import RUNS
+from sandbox.record import RUNS, Watch
 from tools.pair import Side
 from tools.problem import Problem
 
@@ -53,7 +53,9 @@ class File(NamedTuple):
         return f"{self.value}/{self.path.name}"
 
 
-def take(sources: Sequence[Path], name: str, model: str | None = None, runs: Path = RUNS) -> Imported:
+def take(
+    sources: Sequence[Path], name: str, model: str | None = None, runs: Path = RUNS, watch: Watch = iter
+) -> Imported:
     """Import a folder of `<value>/<model>_{True,False}.json`, or one such pair: the monitored file, then the other.
 
     `model` names the model of a pair whose files do not. Raises Problem.
@@ -75,7 +77,9 @@ def take(sources: Sequence[Path], name: str, model: str | None = None, runs: Pat
             if len(sources) == 2:
                 raise
             kept_out.append(KeptOut(str(problem)))
-    return write(name, runs, "vlaf", list(texts.values()), _items(texts, kept_out), cue=CUE, estimand="published")
+    return write(
+        name, runs, "vlaf", list(texts.values()), _items(texts, kept_out), cue=CUE, estimand="published", watch=watch
+    )
 
 
 def _pair(monitored: Path, unmonitored: Path, model: str | None) -> list[File]:

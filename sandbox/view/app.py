@@ -11,7 +11,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -35,9 +35,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sandbox import label
 from sandbox.episode import Episode
 from sandbox.label import Label
+from sandbox.ledger import ledger_at, stored
 from sandbox.record import NAME, Record
 from sandbox.view.analysis import Analyst, beside, findings, headlines, pointing, style
 from sandbox.view.index import FIELDS, Filter, Index, terms
+from sandbox.view.mirror import opened
+from tools.hidden import spelled
 from tools.problem import Problem
 
 HERE = Path(__file__).parent
@@ -46,6 +49,8 @@ PAGE = 50
 AT_ONCE = 500_000
 """Bytes of new episodes that a request takes in itself. More is taken in beside it."""
 CHUNK = 4_000_000
+LISTED = 5.0
+"""Seconds for which a list of the runs in a store is good."""
 SHOWN = 50_000
 """Characters of one text that a page shows."""
 LARGEST = 20_000
@@ -118,19 +123,9 @@ def refusal(request: Request) -> str:
     return "asked for by another site" if site not in (None, "same-origin") else ""
 
 
-EMOJI = "\u00a9\u00ae\u203c-\u3299\U0001f000-\U0001faff"
-HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f"
-    "\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff\ud800-\udfff]"
-    f"|\r(?!\n)|(?<![{EMOJI}0-9#*])\ufe0f|(?<![{EMOJI}\ufe0f])\u200d"
-)
-"""Characters that cannot be seen, or that change how others are: controls, bidirectional marks, zero-width ones, tags.
-Those that are part of an emoji stay."""
-
-
 def visible(text: object) -> Markup:
     """Text that shows everything in it, and does nothing."""
-    return escape(HIDDEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", str(text)))
+    return escape(spelled(str(text)))
 
 
 def marked(text: str, pattern: str = "", kind: str = "hit") -> Markup:
@@ -236,11 +231,22 @@ class Shelf:
                 self._reading.discard(index.path)
 
 
-def in_folder(folder: Path) -> dict[str, Record]:
-    """All runs in a folder, newest first."""
-    plans = [path for path in folder.glob("*/plan.json") if NAME.fullmatch(path.parent.name)]
-    plans.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    return {path.parent.name: Record(path.parent) for path in plans}
+@dataclass
+class Folder:
+    """All runs in a folder, newest first. A store is not asked again for a while."""
+
+    folder: Path
+    cache: Path
+    _found: dict[str, Record] = field(default_factory=dict)
+    _at: float = float("-inf")
+
+    def runs(self) -> dict[str, Record]:
+        if not stored(self.folder) or time.monotonic() - self._at > LISTED:
+            plans = [path for path in self.folder.glob("*/plan.json") if NAME.fullmatch(path.parent.name)]
+            plans.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+            self._found = {path.parent.name: opened(path.parent, self.cache) for path in plans}
+            self._at = time.monotonic()
+        return self._found
 
 
 def named(records: Iterable[Record]) -> dict[str, Record]:
@@ -442,7 +448,7 @@ class Viewer:
         except ValidationError as error:
             first = error.errors()[0]
             raise HTTPException(400, ": ".join([*map(str, first["loc"]), first["msg"]])) from error
-        label.add(index.record.folder, said)
+        label.add(index.record.home, said)
 
 
 def planned(record: Record) -> int:
@@ -467,13 +473,11 @@ def _facets(index: Index, length: int) -> dict[str, dict[str, int]]:
 
 
 def _labels(record: Record) -> dict[str, dict[str, Label]]:
-    path = record.folder / label.FILE
-    stamp = path.stat() if path.exists() else None
-    return _latest(record.folder, (stamp.st_mtime_ns, stamp.st_size) if stamp else None)
+    return _latest(record.home, ledger_at(record.home / label.FILE).stamp)
 
 
 @lru_cache(maxsize=64)
-def _latest(folder: Path, stamp: tuple[int, int] | None) -> dict[str, dict[str, Label]]:
+def _latest(folder: Path, stamp: Hashable) -> dict[str, dict[str, Label]]:
     return label.latest(label.read(folder)[0])
 
 

@@ -179,9 +179,10 @@ class Index:
         if not self._lock.acquire(blocking=False):
             return False
         try:
+            fetched = self.record.fetch(budget)
             with self.open() as db:
                 db.execute("BEGIN IMMEDIATE")
-                return self._take_in(db, budget)
+                return self._take_in(db, budget) and fetched
         finally:
             self._lock.release()
 

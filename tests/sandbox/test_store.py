@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +19,7 @@ from sandbox.store import SMALL, Lease, StoredRecord, place
 from tools.problem import Problem
 
 HONNE = Path(sys.executable).parent / "honne"
-KEY = "loopback-access-key"
 PLAN = 'epochs = 2\nmodels = ["script:faker"]\nenvironments = ["production_access"]\n[[block]]\ncue = "monitoring"\n'
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """A bucket that is there and empty, and credentials for it where S3 tools look."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    before = dict(os.environ)
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": KEY,
-        "AWS_SECRET_ACCESS_KEY": "loopback-secret-value",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    try:
-        boto3.client("s3").create_bucket(Bucket="bucket")
-        yield "s3://bucket"
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        server.stop()
-
-
-@pytest.fixture
-def s3(bucket: str) -> Any:  # Any: boto3 has no types
-    import boto3
-
-    return boto3.client("s3")
 
 
 def honne(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -114,7 +80,7 @@ def test_the_whole_way_from_run_to_report_on_an_object_store(bucket: str, s3: An
     assert list(tmp_path.iterdir()) == [tmp_path / "mine.toml"], "nothing of the run is on this disk"
     for name in objects(s3, "all/"):
         content = s3.get_object(Bucket="bucket", Key=name)["Body"].read()
-        assert KEY.encode() not in content, name
+        assert os.environ["AWS_ACCESS_KEY_ID"].encode() not in content, name
         assert b"loopback-secret" not in content, name
 
 

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.report.sidebyside import HIDDEN, LIMIT, Piece, differing, marked, side_by_side, templates, visible
+from detectors.report.sidebyside import LIMIT, Piece, differing, marked, side_by_side, templates, visible
 from environments.cue import Channel
 from sandbox.episode import Called, Closed, Episode, Offered, Opened, Said, Shown
 from sandbox.plan import Trial
+from tools.hidden import HIDDEN
 
 
 def episode(

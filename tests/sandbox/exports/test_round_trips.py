@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from inspect_ai.event import InfoEvent, ModelEvent, ScoreEvent, ToolEvent
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log, read_eval_log_sample_summaries
 
 from detectors.detect import detect
@@ -81,7 +83,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Played:
 
 def logs(folder: Path) -> Iterator[EvalLog]:
     for path in sorted(folder.glob("*.eval")):
-        yield read_eval_log(str(path))
+        yield read_eval_log(str(path), resolve_attachments="full")
 
 
 def test_an_export_to_inspect_comes_back_the_same(run: Played, tmp_path: Path) -> None:
@@ -142,6 +144,40 @@ def test_inspect_reads_what_was_exported(run: Played, tmp_path: Path) -> None:
             answers = [message.text for message in sample.messages if message.role == "tool"]
             assert answers == [call.result for call in episode.called]
     assert samples == len(episodes)
+
+
+def test_a_transcript_in_inspect_has_every_turn_and_call_as_it_was(run: Played, tmp_path: Path) -> None:
+    inspect_log.write(run.record, tmp_path)
+    episodes = run.episodes
+    kinds: Counter[str] = Counter()
+    for sample in (sample for log in logs(tmp_path) for sample in log.samples or []):
+        episode = episodes[sample.metadata["trial"]]
+        kinds.update(event.event for event in sample.events)
+        turns = [event for event in sample.events if isinstance(event, ModelEvent)]
+        at = [sample.messages.index(turn.output.choices[0].message) for turn in turns]
+        assert [sample.messages[place].text for place in at] == [said.text for said in episode.said]
+        assert [turn.input for turn in turns] == [sample.messages[:place] for place in at], "all that was said before"
+        assert [turn.working_time for turn in turns] == [said.seconds or None for said in episode.said]
+        offered = episode.opened.tools if episode.opened else ()
+        for turn in turns:
+            assert [(tool.name, tool.description) for tool in turn.tools] == [(t.name, t.description) for t in offered]
+            assert [set(tool.parameters.properties) for tool in turn.tools] == [
+                set(tool.parameters.get("properties", {})) for tool in offered
+            ]
+        calls = [event for event in sample.events if isinstance(event, ToolEvent)]
+        assert [(each.function, each.arguments, each.result, bool(each.error)) for each in calls] == [
+            (call.name, call.arguments or {}, call.result, call.error) for call in episode.called
+        ]
+        assert [each.metadata and each.metadata["side"] for each in calls] == [call.side for call in episode.called]
+        scored = {event.scorer: event.score.value for event in sample.events if isinstance(event, ScoreEvent)}
+        assert scored == {name: score.value for name, score in (sample.scores or {}).items()}
+        (state,) = [e.data for e in sample.events if isinstance(e, InfoEvent) and e.source == "honne, state of the box"]
+        assert state == {"ended": episode.closed.ended, "effect": episode.closed.effect, "facts": episode.closed.facts}
+        assert len({event.uuid for event in sample.events}) == len(sample.events)
+        assert [event.timestamp for event in sample.events] == sorted(event.timestamp for event in sample.events)
+    assert kinds["sample_init"] == len(episodes)
+    assert kinds["error"] == sum(episode.outcome == "fault" for episode in episodes.values()) > 0
+    assert min(kinds["model"], kinds["tool"], kinds["score"]) > 0
 
 
 def test_inspect_lists_samples_with_their_scores_and_conditions(run: Played, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from sandbox import label
 from sandbox.label import Label
 from sandbox.record import Record
-from sandbox.view.app import HEADERS, in_folder, loopback, marked, named, serve, sought, visible
+from sandbox.view.app import HEADERS, Folder, loopback, marked, named, serve, sought, visible
 from tests.sandbox.view.conftest import HOSTILE, application, hostile
 from tools.problem import Problem
 
@@ -280,7 +280,8 @@ def test_a_port_that_is_taken_is_one_sentence(app: Starlette) -> None:
 
 
 def test_runs_that_come_and_go_and_runs_of_one_name(record: Record, tmp_path: Path) -> None:
-    client = TestClient(application(lambda: in_folder(record.folder.parent), tmp_path / "cache"), base_url=HOME)
+    folder = Folder(record.folder.parent, tmp_path / "cache")
+    client = TestClient(application(folder.runs, tmp_path / "cache"), base_url=HOME)
     assert client.get("/run/late/").status_code == 404
     (record.folder.parent / "late").mkdir()
     (record.folder.parent / "late" / "plan.json").write_bytes((record.folder / "plan.json").read_bytes())
