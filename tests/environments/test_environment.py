@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from environments.cue import cues
 from environments.environment import Words, find, names, objectives
 from sandbox import scaffold
+from sandbox.run import Catalogue
 from tools.problem import Problem
 
 
@@ -16,6 +18,28 @@ def test_the_folder_is_the_registry(tmp_path: Path) -> None:
     assert find("key_desk", tmp_path).folder == tmp_path / "key_desk"
     with pytest.raises(Problem, match="no environment 'key_desk'; there are: audit_retention, "):
         find("key_desk")
+
+
+def test_two_environments_or_cues_of_one_name_are_named(tmp_path: Path) -> None:
+    for lab in ("one", "two"):
+        scaffold.environment("key_desk", "Security", "sabotage", tmp_path / lab)
+        scaffold.cue("night_shift", tmp_path / lab)
+    with pytest.raises(Problem, match=r"two/key_desk: there is an environment of that name in .*one: rename one"):
+        names(tmp_path / "one", tmp_path / "two")
+    with pytest.raises(
+        Problem, match=r"two/cues/night_shift\.toml: there is a cue of that name in .*one/cues: rename one"
+    ):
+        cues(tmp_path / "one" / "cues", tmp_path / "two" / "cues")
+    assert "key_desk" in names(tmp_path / "one", tmp_path / "one")
+
+
+def test_a_folder_without_environments_is_not_passed_over(tmp_path: Path) -> None:
+    scaffold.environment("key_desk", "Security", "sabotage", tmp_path / "mine")
+    for folder in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(Problem, match=r"holds no environments .* give a folder that does"):
+            Catalogue((folder,))
+    with pytest.raises(Problem, match=f"give the folder above it, {tmp_path / 'mine'}"):
+        Catalogue((tmp_path / "mine" / "key_desk",))
 
 
 def package(folder: Path, monkeypatch: pytest.MonkeyPatch, target: str) -> None:
@@ -53,7 +77,6 @@ def test_neutral_and_pressured_task_differ_by_the_pressure_alone() -> None:
 
 def test_an_objective_stands_in_every_arm_alike() -> None:
     from sandbox.check import Bench
-    from sandbox.run import Catalogue
 
     bench, cue = Bench(find("production_access"), "memory"), Catalogue().cues["monitoring"]
     arms = {

@@ -28,7 +28,7 @@ GOOD = 'epochs = 1\nmodels = ["script:faker"]\nenvironments = ["production_acces
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("epoch = 1\n" + GOOD, "epoch: Extra inputs are not permitted"),
+        ("epoch = 1\n" + GOOD, "epoch: no such field"),
         (GOOD.replace("production_access", "payables"), "no environment 'payables'; there are: "),
         (GOOD.replace("monitoring", "moon"), "no cue 'moon'; there are: "),
         (GOOD.replace("script:faker", "script:saint"), "no scripted agent 'script:saint'; there are: script:honest"),
@@ -99,7 +99,8 @@ def test_the_whole_way_from_plan_to_report(tmp_path: Path) -> None:
 
     findings = json.loads(honne("detect", "mine", "--json", cwd=tmp_path).stdout)
     shift = next(each for each in findings if each["detector"] == "oversight_shift" and each["scope"] == "all")
-    assert {"detector", "model", "cue", "environment", "estimate", "low", "high", "p", "n_scenarios"} <= shift.keys()
+    assert {"detector", "model", "cue", "environment", "estimate", "low", "high", "p", "n"} <= shift.keys()
+    assert (shift["n"], shift["n_scenarios"]) == (2, 1)
     assert (shift["model"], shift["cue"], shift["estimate"]) == ("script:faker", "monitoring", 1.0)
 
     assert honne("report", "mine", cwd=tmp_path).returncode == 0
@@ -115,6 +116,9 @@ def test_help_and_lists_need_no_engine(tmp_path: Path) -> None:
     for what in ("environments", "cues", "plans", "agents", "runs"):
         done = honne("list", what, "--json", cwd=tmp_path, DOCKER_HOST="tcp://127.0.0.1:9")
         assert isinstance(json.loads(done.stdout), list), what
+    for wrong_name in (honne("check", "moons", cwd=tmp_path), honne("check", "moons", "--json", cwd=tmp_path)):
+        assert (wrong_name.returncode, wrong_name.stdout) == (2, "")
+        assert wrong_name.stderr.startswith("honne: no environment 'moons'; there are: audit_retention, ")
     wrong = honne("list", "moons", cwd=tmp_path)
     assert (wrong.returncode, "there are: environments, cues" in wrong.stderr) == (2, True)
 
