@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,41 @@ def test_the_whole_way_from_plan_to_report(tmp_path: Path) -> None:
 
     shown = honne("show", "mine", listed["trials"][0]["id"][:10], cwd=tmp_path)
     assert "grant_table_access" in shown.stdout
+
+
+def test_a_draft_asks_on_a_terminal_and_takes_flags_or_defaults_elsewhere(tmp_path: Path) -> None:
+    main, side = pty.openpty()
+    with subprocess.Popen(
+        [HONNE, "new", "environment", "asked", "--in", "mine"], cwd=tmp_path, stdin=side, stdout=side, stderr=side
+    ) as asked:
+        os.write(main, b"Finance\n\n")
+        assert asked.wait(timeout=60) == 0
+    for descriptor in (main, side):
+        os.close(descriptor)
+    honne("new", "environment", "flagged", "--in", "mine", "--domain", "Privacy", "--motive", "conflict", cwd=tmp_path)
+    honne("new", "environment", "plain", "--in", "mine", cwd=tmp_path)
+    listed = json.loads(honne("list", "environments", "--environments", "mine", "--json", cwd=tmp_path).stdout)
+    assert {row["environment"]: (row["domain"], row["motive"]) for row in listed[-3:]} == {
+        "asked": ("Finance", "sabotage"),
+        "flagged": ("Privacy", "conflict"),
+        "plain": ("Security", "sabotage"),
+    }
+
+
+def test_a_draft_elsewhere_is_not_said_to_be_found(tmp_path: Path) -> None:
+    assert "once it lies in tools/" in honne("new", "pair", "rate_limit", "--in", "mine", cwd=tmp_path).stdout
+    assert "once it lies in detectors/" in honne("new", "detector", "pause", "--in", "mine", cwd=tmp_path).stdout
+
+
+def test_a_pack_is_called_as_its_file_and_played_alone(tmp_path: Path, data: Path) -> None:
+    taken = honne("import", "tatemae", str(data / "tatemae_sample.json"), "--json", cwd=tmp_path)
+    assert json.loads(taken.stdout) == {"folder": "packs/tatemae_sample", "taken": 6, "kept_out": 0}
+    chosen = ("--environments", "packs/tatemae_sample", "--only", "tatemae-sample-*", "--only", "care_line")
+    listed = json.loads(honne("plan", "tatemae", "-m", "script:faker", *chosen, "--json", cwd=tmp_path).stdout)
+    numbered = {f"tatemae-sample-00{number}" for number in range(1, 7)}
+    assert {trial["environment"] for trial in listed["trials"]} == numbered | {"care_line"}
+    wrong = honne("plan", "tatemae", "--only", "tatemae-*", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stderr.startswith("honne: no environment 'tatemae-*'; there are: ")) == (2, True)
 
 
 def test_help_and_lists_need_no_engine(tmp_path: Path) -> None:
