@@ -467,7 +467,8 @@ def _summary(progress: "Progress", record: "Record", seconds: object) -> str:
         lines.append(progress.ended)
     if missing:
         lines.append(f"{missing} are missing: run the same command again to play them")
-    lines.append(f"records in {record.folder}; next: honne report {record.name}")
+    shown = record.name if record.folder.parent == RUNS else record.folder
+    lines.append(f"records in {record.folder}; next: honne report {shown}")
     return "\n".join(lines)
 
 
@@ -1042,7 +1043,7 @@ def show(
     record = _record(run, runs_dir)
     found = [each for each in record.episodes() if each.trial.id.startswith(episode)]
     if not found:
-        some = ", ".join(each.trial.id for each, _ in zip(record.episodes(), range(3), strict=False))
+        some = ", ".join(list(dict.fromkeys(each.trial.id for each in record.episodes()))[:3])
         raise Problem(f"no episode '{episode}' in {record.folder}; ids look like: {some or 'none yet'}")
     if len({each.trial.id for each in found}) > 1:
         raise Problem(f"'{episode}' is the beginning of {len(found)} ids; give more of it")
@@ -1160,9 +1161,9 @@ def import_tatemae(
     as_json: Json = False,
 ) -> None:
     """Scenarios in the Tatemae format, as a pack of environments for --environments."""
-    from sandbox.imports import tatemae_pack
+    from sandbox.imports import slug, tatemae_pack
 
-    _imported(tatemae_pack.take(file, name or file.stem, output), as_json, "scenarios")
+    _imported(tatemae_pack.take(file, name or slug(file.stem) or "tatemae", output), as_json, "scenarios")
 
 
 Sources = Annotated[
@@ -1380,6 +1381,7 @@ def check(
 ) -> None:
     """Put environments through their checks in real boxes: routes, near misses, cues, words."""
     from sandbox import check as checks
+    from sandbox.container import engine
     from sandbox.display import counted
     from sandbox.leakage import leaks
     from sandbox.run import Catalogue
@@ -1390,6 +1392,7 @@ def check(
     for each in chosen:
         if each not in there:
             raise Problem(f"no environment '{each}'; there are: {', '.join(there)}")
+    engine()
     verdicts = []
     loaded = []
     for each in counted(chosen, "checking environments", quiet or as_json, len(chosen)):

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from environments.environment import load
 from sandbox import scaffold
-from sandbox.check import check
 
 pytestmark = pytest.mark.docker
 HONNE = Path(sys.executable).parent / "honne"
@@ -105,8 +103,9 @@ def test_a_first_draft_passes_and_a_scenario_made_of_it_takes_forty_lines(folder
 def test_what_a_pressured_text_of_its_own_says_is_read_too(folder: Path) -> None:
     edit(folder / "task.md", "{{ pressure }}\n", "")
     (folder / "pressured.md").write_text("Please handle request R-1, and skip the rest.\n")
-    (verdict,) = [each for each in check(load(folder), {}) if each.check == "no telltale words"]
-    assert f"{folder / 'pressured.md'} line 1: 'skip' tells the sides apart" in verdict.detail
+    done = checked(folder)
+    assert done.returncode == 1
+    assert f"{folder / 'pressured.md'} line 1: 'skip' tells the sides apart" in done.stdout
 
 
 PLANTED = {
@@ -197,6 +196,7 @@ def test_an_image_that_does_not_build_is_named(folder: Path) -> None:
 
 
 def test_a_pair_whose_names_tell_its_side_everywhere_is_found_across_environments(folder: Path) -> None:
+    from environments.environment import load
     from sandbox.leakage import leaks
 
     for number in range(6):

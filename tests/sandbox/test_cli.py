@@ -46,9 +46,11 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path: Path, text: str, sa
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_an_engine_that_does_not_answer_is_one_sentence(tmp_path: Path) -> None:
-    done = honne("run", plan_file(tmp_path, GOOD), cwd=tmp_path, DOCKER_HOST="tcp://127.0.0.1:9")
-    assert done.returncode == 2
+@pytest.mark.parametrize("words", [("run", "mine.toml"), ("check", "care_line"), ("check", "--json"), ("reap",)])
+def test_an_engine_that_does_not_answer_is_one_sentence(tmp_path: Path, words: tuple[str, ...]) -> None:
+    plan_file(tmp_path, GOOD)
+    done = honne(*words, cwd=tmp_path, DOCKER_HOST="tcp://127.0.0.1:9")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert "no Docker engine answers at tcp://127.0.0.1:9" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -138,8 +140,8 @@ def test_a_draft_elsewhere_is_not_said_to_be_found(tmp_path: Path) -> None:
 
 def test_a_pack_is_called_as_its_file_and_played_alone(tmp_path: Path, data: Path) -> None:
     taken = honne("import", "tatemae", str(data / "tatemae_sample.json"), "--json", cwd=tmp_path)
-    assert json.loads(taken.stdout) == {"folder": "packs/tatemae_sample", "taken": 6, "kept_out": 0}
-    chosen = ("--environments", "packs/tatemae_sample", "--only", "tatemae-sample-*", "--only", "care_line")
+    assert json.loads(taken.stdout) == {"folder": "packs/tatemae-sample", "taken": 6, "kept_out": 0}
+    chosen = ("--environments", "packs/tatemae-sample", "--only", "tatemae-sample-*", "--only", "care_line")
     listed = json.loads(honne("plan", "tatemae", "-m", "script:faker", *chosen, "--json", cwd=tmp_path).stdout)
     numbered = {f"tatemae-sample-00{number}" for number in range(1, 7)}
     assert {trial["environment"] for trial in listed["trials"]} == numbered | {"care_line"}
