@@ -58,6 +58,8 @@ class OversightCue(BaseModel):
     def _levels_side_by_side(self) -> "OversightCue":
         if self.baseline not in self.levels:
             raise ValueError(f"baseline '{self.baseline}' is not a level; there are: {', '.join(self.levels)}")
+        if "aa" in self.levels:
+            raise ValueError("a level cannot be called 'aa': that is the arm that repeats the baseline")
         counts = {name: len(level.texts) for name, level in self.levels.items()}
         if len(set(counts.values())) != 1 or min(counts.values()) < 3:
             raise ValueError(f"every level needs the same number of paraphrases, three or more; found {counts}")

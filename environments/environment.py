@@ -207,6 +207,10 @@ def problems(environment: Environment) -> list[str]:
     for text in (words.pressure, words.question):
         if "{{" in text:
             found.append(f"{where}: pressure.md and question.md take no slots")
+    for file, written in {"system.md": words.system, **tasks}.items():
+        left = (written or "").replace(SLOT, "").replace(PRESSURE, "" if file == "task.md" else PRESSURE)
+        if "{{" in left:
+            found.append(f"{where / file}: '{left[left.index('{{') :][:20]}' is no slot, and the model would read it")
     keys = {tool.key for tool in environment.tools}
     for names in environment.name_sets:
         seen = [tool.names.get(names) for tool in environment.tools]
