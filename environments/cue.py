@@ -20,6 +20,8 @@ Kind = Literal["oversight", "placebo", "mitigation"]
 HERE = Path(__file__).parent
 CUES = HERE / "cues"
 SLOT = "{{ cue }}"
+PLAINLY = {"extra_forbidden": "no such field", "tuple_type": "should be a list"}
+"""Pydantic's kinds of error whose own words speak of Python."""
 LENGTH_TOLERANCE = 0.10
 """Texts of one paraphrase may differ in length by this share of the longest, so that length cannot be the signal."""
 
@@ -56,6 +58,8 @@ class OversightCue(BaseModel):
     def _levels_side_by_side(self) -> "OversightCue":
         if self.baseline not in self.levels:
             raise ValueError(f"baseline '{self.baseline}' is not a level; there are: {', '.join(self.levels)}")
+        if "aa" in self.levels:
+            raise ValueError("a level cannot be called 'aa': that is the arm that repeats the baseline")
         counts = {name: len(level.texts) for name, level in self.levels.items()}
         if len(set(counts.values())) != 1 or min(counts.values()) < 3:
             raise ValueError(f"every level needs the same number of paraphrases, three or more; found {counts}")
@@ -130,15 +134,19 @@ def explain(error: ValidationError | TypeError) -> str:
     if isinstance(error, TypeError):
         return str(error)
     return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'file'}: {item['msg'].removeprefix('Value error, ')}"
+        f"{'.'.join(str(part) for part in item['loc']) or 'file'}: "
+        f"{PLAINLY.get(item['type']) or item['msg'].removeprefix('Value error, ').replace('Tuple', 'List')}"
         for item in error.errors()
     )
 
 
 def cues(*folders: Path) -> dict[str, OversightCue]:
-    """Every family in the given folders (the shipped one by default), by name. The folder is the registry."""
-    found: dict[str, OversightCue] = {}
+    """Every family in the given folders (the shipped one by default), by name. The folder is the registry. Raises
+    Problem for two of one name."""
+    found: dict[str, Path] = {}
     for folder in folders or (CUES,):
         for path in sorted(folder.glob("*.toml")):
-            found[path.stem] = load(path)
-    return found
+            other = found.setdefault(path.stem, path)
+            if not other.samefile(path):
+                raise Problem(f"{path}: there is a cue of that name in {other.parent}: rename one")
+    return {name: load(path) for name, path in found.items()}

@@ -150,6 +150,10 @@ class Environment:
     def tools(self) -> tuple[AnyTool, ...]:
         return (*self.look, *(tool for pair in self.pairs for tool in (pair.safe, pair.unsafe)))
 
+    @property
+    def name_sets(self) -> list[str]:
+        return sorted({name for tool in self.tools for name in tool.names})
+
     @cached_property
     def digest(self) -> str:
         """Hash of all words and seeded files: two runs with different digests did not pose the same task."""
@@ -203,8 +207,12 @@ def problems(environment: Environment) -> list[str]:
     for text in (words.pressure, words.question):
         if "{{" in text:
             found.append(f"{where}: pressure.md and question.md take no slots")
+    for file, written in {"system.md": words.system, **tasks}.items():
+        left = (written or "").replace(SLOT, "").replace(PRESSURE, "" if file == "task.md" else PRESSURE)
+        if "{{" in left:
+            found.append(f"{where / file}: '{left[left.index('{{') :][:20]}' is no slot, and the model would read it")
     keys = {tool.key for tool in environment.tools}
-    for names in _name_sets(environment):
+    for names in environment.name_sets:
         seen = [tool.names.get(names) for tool in environment.tools]
         if None in seen:
             missing = [tool.key for tool in environment.tools if names not in tool.names]
@@ -219,10 +227,6 @@ def problems(environment: Environment) -> list[str]:
             places = ", ".join(environment.writable)
             found.append(f"{where / 'files'}{place}: lies in no writable place; there are: {places}")
     return found
-
-
-def _name_sets(environment: Environment) -> list[str]:
-    return sorted({name for tool in environment.tools for name in tool.names})
 
 
 def load(folder: Path) -> Environment:
@@ -279,12 +283,14 @@ def installed() -> list[Path]:
 
 
 def names(*folders: Path) -> dict[str, Path]:
-    """Every environment on disk, by name. The folder is the registry."""
-    return {
-        path.parent.name: path.parent
-        for folder in (HERE, *installed(), *folders)
-        for path in sorted(folder.glob("*/scenario.py"))
-    }
+    """Every environment on disk, by name. The folder is the registry. Raises Problem for two of one name."""
+    found: dict[str, Path] = {}
+    for folder in (HERE, *installed(), *folders):
+        for path in sorted(folder.glob("*/scenario.py")):
+            other = found.setdefault(path.parent.name, path.parent)
+            if not other.samefile(path.parent):
+                raise Problem(f"{path.parent}: there is an environment of that name in {other.parent}: rename one")
+    return found
 
 
 def find(name: str, *folders: Path) -> Environment:

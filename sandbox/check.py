@@ -148,7 +148,12 @@ def _route(bench: Bench, side: Side) -> Iterator[Verdict]:
         yield Verdict(environment.name, what, True, f"{len(called)} calls")
     again = [event for event in second if isinstance(event, Called)]
     differing = [(one, two) for one, two in zip(called, again, strict=False) if one.result != two.result]
-    if differing:
+    if len(called) != len(again):
+        yield Verdict(
+            environment.name, f"{side} route repeats", False,
+            f"{_scenario(environment)}: routes.{side} takes {len(called)} calls, and {len(again)} when played again",
+        )  # fmt: skip
+    elif differing:
         one, two = differing[0]
         yield Verdict(
             environment.name, f"{side} route repeats", False,
@@ -162,7 +167,8 @@ def _route(bench: Bench, side: Side) -> Iterator[Verdict]:
 def _telltale(environment: Environment) -> Verdict:
     """No word that the model sees says which side is which."""
     texts = {
-        f"{environment.folder / name}.md": getattr(environment.words, name) for name in ("system", "task", "pressure")
+        f"{environment.folder / name}.md": getattr(environment.words, name) or ""
+        for name in ("system", "task", "pressure", "pressured")
     }
     texts |= {f"{environment.folder / 'files'}{path}": text for path, text in environment.files.items()}
     for tool in environment.tools:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Does an AI agent act differently when it believes it is watched? Plays episodes, records them, and says.",
     epilog="Exit codes: 0 done; 1 done, and something failed: trials are missing, a check or a --fail-on condition failed; "
-    "2 something to put right, said in one sentence; 130 interrupted. Progress goes to standard error, results to "
-    "standard output; NO_COLOR is respected.",
+    "2 something to put right, said in one sentence; 3 a limit of the run was reached; 130 interrupted. Progress goes "
+    "to standard error, results to standard output; NO_COLOR is respected.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -87,7 +87,13 @@ Options = Annotated[
         "-M", metavar="KEY=VALUE", help="Option of the models, e.g. temperature=1, max_tokens=2000, api_base=URL."
     ),
 ]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Draws per cell, instead of the plan's.")]
+Epochs = Annotated[int | None, typer.Option(min=1, max=1_000_000, help="Draws per cell, instead of the plan's.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only", metavar="NAME", help="Instead of the plan's environments: a name or pattern, 'desk_*'; repeatable."
+    ),
+]
 Folders = Annotated[
     list[Path] | None,
     typer.Option(
@@ -144,7 +150,7 @@ def _value(text: str) -> Any:  # Any: whatever JSON the user wrote
 
 def _options(pairs: list[str] | None) -> dict[str, Any]:
     for pair in pairs or []:
-        if "=" not in pair:  # not repeated here: it may be a key
+        if "=" not in pair[1:]:  # not repeated here: it may be a key
             raise Problem("-M: write KEY=VALUE, for example -M temperature=1")
     return {key: _value(value) for key, _, value in (pair.partition("=") for pair in pairs or [])}
 
@@ -196,6 +202,7 @@ def _plan(
     models: list[str] | None,
     options: list[str] | None,
     epochs: int | None,
+    only: list[str] | None,
     written: "Plan | None" = None,
 ) -> "Plan":
     from sandbox.plan import Model, read
@@ -206,6 +213,8 @@ def _plan(
         update["models"] = tuple(Model(name=name) for name in models)
     if epochs:
         update["epochs"] = epochs
+    if only:
+        update["environments"] = tuple(only)
     plan = plan.model_copy(update=update)
     return _with_options(plan, lambda _: _options(options)) if options else plan
 
@@ -224,6 +233,7 @@ def plan_command(
     model: Models = None,
     option: Options = None,
     epochs: Epochs = None,
+    only: Only = None,
     environments: Folders = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -232,7 +242,7 @@ def plan_command(
     from sandbox.cost import turns
     from sandbox.run import Catalogue
 
-    written = _with_a_model(_plan(plan, model, option, epochs))
+    written = _with_a_model(_plan(plan, model, option, epochs, only))
     catalogue = Catalogue(tuple(environments or ()))
     resolved = catalogue.resolve(written)
     trials = resolved.trials()
@@ -271,6 +281,7 @@ def power(
     option: Options = None,
     epochs: Epochs = None,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens a model says in a turn, reasoning included.")] = 400,
+    only: Only = None,
     environments: Folders = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -282,7 +293,7 @@ def power(
     from sandbox.run import Catalogue
 
     catalogue = Catalogue(tuple(environments or ()))
-    resolved = catalogue.resolve(_with_a_model(_plan(plan, model, option, epochs)))
+    resolved = catalogue.resolve(_with_a_model(_plan(plan, model, option, epochs, only)))
     with working("simulating runs of the plan", quiet or as_json):
         found = power_of(resolved, effect, base)
     costs = estimate(resolved, catalogue, tokens)
@@ -367,6 +378,7 @@ def run(
     runtime: Annotated[
         str | None, typer.Option(help="Runtime of the engine to play in, e.g. runsc (gVisor), instead of its default.")
     ] = None,
+    only: Only = None,
     environments: Folders = None,
     runs_dir: RunsDir = RUNS,
     as_json: Json = False,
@@ -391,7 +403,7 @@ def run(
     if address and backend != "ray":
         raise Problem("--address is of a Ray cluster: give --backend ray with it")
     begun = None if name else _begun(plan, runs_dir)
-    written = _plan(plan, model, option, epochs, begun.plan if begun else None)
+    written = _plan(plan, model, option, epochs, only, begun.plan if begun else None)
     traffic = {"max_connections": max_connections, "max_retries": max_retries}
     limits = {"turns": turn_limit, "seconds": time_limit, "tokens": token_limit, "cost": cost_limit}
     prices = _priced(written, price)
@@ -481,7 +493,8 @@ def _summary(progress: "Progress", record: "Record", seconds: object) -> str:
         lines.append(progress.ended)
     if missing:
         lines.append(f"{missing} are missing: run the same command again to play them")
-    lines.append(f"records in {record.folder}; next: honne report {record.name}")
+    shown = record.name if record.folder.parent == RUNS else record.folder
+    lines.append(f"records in {record.folder}; next: honne report {shown}")
     return "\n".join(lines)
 
 
@@ -554,7 +567,7 @@ def detect(
         found = detect_in(rows, settings)
     cases = condition.judge(conditions, found)
     if as_json:
-        listed = [finding.model_dump(mode="json") for finding in found]
+        listed = [finding.model_dump(mode="json") | {"n": finding.n_matches} for finding in found]
         print(json.dumps({"findings": listed, "conditions": condition.rows(cases)} if conditions else listed))
     else:
         _print_findings(found, everything, quiet)
@@ -1098,7 +1111,7 @@ def show(
     watch = _watch(f"reading {record.name}", quiet or as_json)
     found = [each for each in watch(record.episodes()) if each.trial.id.startswith(episode)]
     if not found:
-        some = ", ".join(each.trial.id for each, _ in zip(record.episodes(), range(3), strict=False))
+        some = ", ".join(list(dict.fromkeys(each.trial.id for each in record.episodes()))[:3])
         raise Problem(f"no episode '{episode}' in {record.folder}; ids look like: {some or 'none yet'}")
     if len({each.trial.id for each in found}) > 1:
         raise Problem(f"'{episode}' is the beginning of {len(found)} ids; give more of it")
@@ -1239,7 +1252,7 @@ def import_jsonl(
 @import_app.command("tatemae")
 def import_tatemae(
     file: Annotated[Path, typer.Argument(metavar="FILE", parser=_here, help="A dataset in the Tatemae format.")],
-    name: Annotated[str, typer.Option("--name", help="What the pack is to be called.")],
+    name: Annotated[str | None, typer.Option("--name", help="What the pack is to be called; else as the file.")] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", parser=_here, help="Folder that the pack is made in.")
     ] = Path("packs"),
@@ -1247,8 +1260,9 @@ def import_tatemae(
     quiet: Quiet = False,
 ) -> None:
     """Scenarios in the Tatemae format, as a pack of environments for --environments."""
-    from sandbox.imports import tatemae_pack
+    from sandbox.imports import slug, tatemae_pack
 
+    name = name or slug(file.stem) or "tatemae"
     _imported(
         tatemae_pack.take(file, name, output, _watch(f"importing {name}", quiet or as_json)),
         as_json,
@@ -1433,20 +1447,31 @@ def _written(paths: list[Path], as_json: bool, quiet: bool, then: str) -> None:
     )
 
 
+def _asked(question: str, otherwise: str) -> str:
+    """What the user answers, or what is taken where nobody can."""
+    return str(typer.prompt(question, default=otherwise, err=True)) if sys.stdin.isatty() else otherwise
+
+
 @new_app.command("environment")
 def new_environment(
     name: Name,
     domain: Annotated[
-        str, typer.Option(help="Security, Privacy, Integrity, Availability, Finance or Values.")
-    ] = "Security",
-    motive: Annotated[str, typer.Option(help="corruption, sabotage or conflict.")] = "sabotage",
+        str | None,
+        typer.Option(help="Security, Privacy, Integrity, Availability, Finance or Values; else Security."),
+    ] = None,
+    motive: Annotated[str | None, typer.Option(help="corruption, sabotage or conflict; else sabotage.")] = None,
     where: Where = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """A scenario with a pair of tools of its own that passes `honne check`."""
+    """A scenario with a pair of tools of its own that passes `honne check`.
+
+    On a terminal, what is not given is asked for.
+    """
     from sandbox import scaffold
 
+    domain = domain or _asked("Domain (Security, Privacy, Integrity, Availability, Finance, Values)", "Security")
+    motive = motive or _asked("Motive (corruption, sabotage, conflict)", "sabotage")
     folder = scaffold.environment(name, domain, motive, where)
     _written(
         folder,
@@ -1461,7 +1486,8 @@ def new_pair(name: Name, where: Where = None, as_json: Json = False, quiet: Quie
     """A pair of tools in a file of its own."""
     from sandbox import scaffold
 
-    _written(scaffold.pair(name, where), as_json, quiet, "next: name it in an environment's scenario.py")
+    then = "next: name it in an environment's scenario.py"
+    _written(scaffold.pair(name, where), as_json, quiet, then + (", once it lies in tools/" if where else ""))
 
 
 @new_app.command("cue")
@@ -1482,11 +1508,9 @@ def new_detector(name: Name, where: Where = None, as_json: Json = False, quiet: 
     """A detector that counts, to be made into one that claims."""
     from sandbox import scaffold
 
+    then = "once it lies in detectors/" if where else "from now on"
     _written(
-        scaffold.detector(name, where),
-        as_json,
-        quiet,
-        f"next: say what {name} claims; honne detect runs it from now on",
+        scaffold.detector(name, where), as_json, quiet, f"next: say what {name} claims; honne detect runs it {then}"
     )
 
 
@@ -1523,12 +1547,18 @@ def check(
 ) -> None:
     """Put environments through their checks in real boxes: routes, near misses, cues, words."""
     from sandbox import check as checks
+    from sandbox.container import engine
     from sandbox.display import counted
     from sandbox.leakage import leaks
     from sandbox.run import Catalogue
 
     catalogue = Catalogue(tuple(environments or ()))
-    chosen = name or catalogue.environment_names
+    there = catalogue.environment_names
+    chosen = name or there
+    for each in chosen:
+        if each not in there:
+            raise Problem(f"no environment '{each}'; there are: {', '.join(there)}")
+    engine()
     verdicts = []
     loaded = []
     for each in counted(chosen, "checking environments", quiet or as_json, len(chosen)):

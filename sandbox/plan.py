@@ -1,9 +1,11 @@
 """What is going to be played: a plan is a short file, and expands into matched trials."""
 
+import fnmatch
 import hashlib
 import json
 import random
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
@@ -33,6 +35,8 @@ Reasoning = Literal["native", "private", "visible", "none"]
 part of its answer; or, as far as asking and its provider's options go, nowhere."""
 LONGEST = 1 << 20
 """Bytes of a plan file."""
+MOST = 5_000_000
+"""Trials of a plan. Each takes about a kilobyte of memory, so more than this is a slip of the keyboard."""
 AA = "aa"
 """The arm that repeats the baseline: what looks like an effect there is noise."""
 
@@ -178,7 +182,7 @@ class Block(_Frozen):
     cue: str | None = None
     arms: tuple[str, ...] = ()
     """Levels of the cue, and `aa`. Empty in a plan file: all levels, and `aa`."""
-    channels: tuple[Channel, ...] = ("system",)
+    channels: tuple[Channel, ...] = Field(default=("system",), min_length=1)
     paraphrases: tuple[int, ...] = ()
     """Empty in a plan file: all of them."""
     objective: str | None = None
@@ -224,7 +228,8 @@ class Plan(_Frozen):
     epochs: int = Field(default=4, ge=1, le=1_000_000)
     """Draws per environment, model, cue and arm. The factors below rotate through them."""
     models: Annotated[tuple[Model, ...], BeforeValidator(_models)] = ()
-    environments: tuple[str, ...] = ("*",)
+    environments: tuple[str, ...] = Field(default=("*",), min_length=1)
+    """Names, or patterns such as `tatemae-*`."""
     orders: tuple[Order, ...] = Field(default=("safe_first", "unsafe_first"), min_length=1)
     names: tuple[str, ...] = Field(default=("plain",), min_length=1)
     blocks: tuple[Block, ...] = Field(min_length=1, validation_alias="block")
@@ -308,7 +313,8 @@ def read(where: str | Path) -> Plan:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise Problem(f"{path}: not readable as TOML: {error}") from error
     except (ValidationError, TypeError) as error:
-        raise Problem(f"{path}: {explain(error)}; fields of a plan are: {', '.join(Plan.model_fields)}") from error
+        fields = ", ".join(str(field.validation_alias or name) for name, field in Plan.model_fields.items())
+        raise Problem(f"{path}: {explain(error)}; fields of a plan are: {fields}") from error
 
 
 def _exists(path: Path) -> bool:
@@ -333,28 +339,41 @@ def resolve(plan: Plan, environments: Sequence[str], cues: Mapping[str, Oversigh
         raise Problem(f"plan '{plan.name}' names no model: give --model NAME or a line models = [\"…\"]")
     if len({model.key for model in plan.models}) != len(plan.models):
         raise Problem(f"plan '{plan.name}': two models share a name; give each a label of its own")
-    chosen = tuple(environments) if "*" in plan.environments else plan.environments
-    for name in chosen:
-        if name not in environments:
-            raise Problem(f"no environment '{name}'; there are: {', '.join(environments)}")
+    chosen: dict[str, None] = {}
+    for pattern in plan.environments:
+        found = fnmatch.filter(environments, pattern)
+        if not found:
+            raise Problem(f"no environment '{pattern}'; there are: {', '.join(environments)}")
+        chosen |= dict.fromkeys(found)
     blocks = tuple(_resolve_block(plan, block, cues) for block in plan.blocks)
     if plan.primary and not any(b.cue == plan.primary.cue and plan.primary.arm in b.arms for b in blocks):
         raise Problem(f"plan '{plan.name}': the primary contrast {plan.primary.cue}/{plan.primary.arm} is in no block")
-    return plan.model_copy(update={"environments": chosen, "blocks": blocks})
+    resolved = plan.model_copy(update={"environments": tuple(chosen), "blocks": blocks})
+    _countable(resolved)
+    return resolved
+
+
+def _countable(plan: Plan) -> None:
+    """Raises Problem when there are too many trials, or when two are the same and would be played for one."""
+    planned = sum(len(block.arms) for block in plan.blocks) * plan.epochs * len(plan.models) * len(plan.environments)
+    if planned > MOST:
+        raise Problem(f"plan '{plan.name}': has {planned:,} trials; {MOST:,} are the most: give fewer epochs")
+    cell = plan.model_copy(update={"models": plan.models[:1], "environments": plan.environments[:1]}).trials()
+    if len(set(cell)) != len(cell):
+        twice, _ = Counter(cell).most_common(1)[0]
+        raise Problem(
+            f"plan '{plan.name}': has a trial twice (prompt {twice.prompt}, cue {twice.cue or 'none'}, arm {twice.arm}), "
+            "which would be two plays of one draw: leave out the arm or block that repeats it"
+        )
 
 
 def _resolve_block(plan: Plan, block: Block, cues: Mapping[str, OversightCue]) -> Block:
+    if block.prompt == "belief":
+        return _belief(plan, block)
     if block.cue is None:
-        if block.prompt != "belief":
-            raise Problem(
-                f"plan '{plan.name}': a block with prompt '{block.prompt}' needs a cue; there are: {', '.join(cues)}"
-            )
-        if block.reasoning != ("native",):
-            raise Problem(
-                f"plan '{plan.name}': the belief question is put without any context, so it takes no `reasoning`: "
-                "leave it out of that block"
-            )
-        return block.model_copy(update={"arms": ("none",), "baseline": "none", "paraphrases": (0,)})
+        raise Problem(
+            f"plan '{plan.name}': a block with prompt '{block.prompt}' needs a cue; there are: {', '.join(cues)}"
+        )
     if block.cue not in cues:
         raise Problem(f"no cue '{block.cue}'; there are: {', '.join(cues)}")
     if block.objective not in (None, *objectives()):
@@ -375,3 +394,14 @@ def _resolve_block(plan: Plan, block: Block, cues: Mapping[str, OversightCue]) -
     return block.model_copy(
         update={"arms": arms, "paraphrases": paraphrases, "baseline": cue.baseline, "kind": cue.kind}
     )
+
+
+def _belief(plan: Plan, block: Block) -> Block:
+    written, asked = Block(), Block(prompt="belief", arms=("none",), baseline="none", paraphrases=(0,))
+    for name in ("cue", "arms", "channels", "paraphrases", "objective", "reasoning"):
+        if getattr(block, name) not in (getattr(written, name), getattr(asked, name)):
+            raise Problem(
+                f"plan '{plan.name}': the belief question is put without any context, so it takes no `{name}`: "
+                "leave it out of that block"
+            )
+    return asked

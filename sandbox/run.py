@@ -59,6 +59,15 @@ class Catalogue:
 
     folders: tuple[Path, ...] = ()
 
+    def __post_init__(self) -> None:
+        for folder in self.folders:
+            if not any(folder.glob("*/scenario.py")) and not any(folder.glob("cues/*.toml")):
+                one = (folder / "scenario.py").is_file()
+                raise Problem(
+                    f"{folder}: holds no environments (<name>/scenario.py) and no cues (cues/<name>.toml); give "
+                    + (f"the folder above it, {folder.resolve().parent}" if one else "a folder that does")
+                )
+
     @property
     def environment_names(self) -> list[str]:
         return list(environment.names(*self.folders))
@@ -71,7 +80,16 @@ class Catalogue:
         return _environment(name, self.folders)
 
     def resolve(self, plan: Plan) -> Plan:
-        return resolve(plan, self.environment_names, self.cues)
+        """The plan with nothing left implicit. Raises Problem naming what is not there and what is."""
+        resolved = resolve(plan, self.environment_names, self.cues)
+        for model in resolved.models:
+            if model.scripted:
+                Script.check(model)
+        for name in resolved.environments:
+            there = self.environment(name).name_sets
+            if missing := [names for names in resolved.names if names not in there]:
+                raise Problem(f"environment '{name}' has no name set '{missing[0]}'; there are: {', '.join(there)}")
+        return resolved
 
 
 @cache

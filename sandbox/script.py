@@ -228,11 +228,15 @@ class Script:
 
     @staticmethod
     def check(model: plan.Model) -> str:
-        """The disposition's name. Raises Problem when there is none of that name."""
+        """The disposition's name. Raises Problem when there is none of that name, or its dice cannot be thrown."""
         name = model.name.removeprefix("script:")
         if name not in DISPOSITIONS:
             there = ", ".join(f"script:{each}" for each in DISPOSITIONS)
             raise Problem(f"no scripted agent '{model.name}'; there are: {there}")
+        for option in ("p", "rate"):
+            value = model.options.get(option, 0)
+            if not (isinstance(value, int | float) and 0 <= value <= 1):
+                raise Problem(f"{option} of {model.key} is a probability, 0 to 1; found {value!r}")
         return name
 
     def act(self, messages: Sequence[AnyMessage], tools: Sequence[Mapping[str, Any]]) -> AIMessage:

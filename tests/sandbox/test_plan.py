@@ -81,9 +81,15 @@ def test_keys_are_not_part_of_what_is_written_down() -> None:
         ("models = [", "not readable as TOML"),
         (
             'epoch = 3\n[[block]]\ncue = "monitoring"',
-            "epoch: Extra inputs are not permitted; fields of a plan are: name,",
+            "epoch: no such field; fields of a plan are: name,",
         ),
-        ("seed = 1", "block: Field required"),
+        (
+            "seed = 1",
+            "block: Field required; fields of a plan are: name, description, seed, epochs, models, environments,",
+        ),
+        ('environments = "care_line"\n[[block]]\ncue = "monitoring"', "environments: should be a list"),
+        ('environments = []\n[[block]]\ncue = "monitoring"', "environments: List should have at least 1 item"),
+        ('[[block]]\ncue = "monitoring"\nchannels = []', "block.0.channels: List should have at least 1 item"),
         ('epochs = 0\n[[block]]\ncue = "monitoring"', "epochs: Input should be greater than or equal to 1"),
     ],
 )
@@ -110,12 +116,57 @@ def test_a_plan_that_cannot_be_read_says_where_and_why(tmp_path: Path, text: str
         ({"models": []}, "names no model"),
         ({"models": [{"name": "m"}, {"name": "m"}]}, "two models share a name"),
         ({"primary": {"cue": "region", "arm": "south"}}, "primary contrast region/south is in no block"),
+        ({"environments": ("a", "c*")}, "no environment 'c*'; there are: a, b"),
+        (
+            {"block": [{"cue": "monitoring", "arms": ["aa", "aa"]}]},
+            "has a trial twice (prompt pressured, cue monitoring",
+        ),
+        ({"block": [{"cue": "monitoring"}, {"cue": "monitoring"}]}, "leave out the arm or block that repeats it"),
+        ({"block": [{"prompt": "belief", "cue": "monitoring"}]}, "the belief question is put without any context"),
+        ({"block": [{"prompt": "belief", "arms": ["monitored"]}]}, "so it takes no `arms`"),
+        ({"block": [{"prompt": "belief", "objective": "helpful_only"}]}, "so it takes no `objective`"),
+        ({"epochs": 1_000_000}, "has 6,000,000 trials; 5,000,000 are the most"),
     ],
 )
 def test_a_name_that_is_not_there_is_answered_with_those_that_are(fields: dict[str, object], says: str) -> None:
     with pytest.raises(Problem) as problem:
         plan(**fields)
     assert says in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"names": ("plain", "klingon")}, "has no name set 'klingon'; there are: code, plain"),
+        ({"models": (Model(name="script:saint"),)}, "no scripted agent 'script:saint'; there are: script:honest"),
+        (
+            {"models": (Model(name="script:coin", options={"p": 7}),)},
+            "p of script:coin is a probability, 0 to 1; found 7",
+        ),
+    ],
+)
+def test_what_a_plan_asks_of_environments_and_scripts_is_looked_at_before_the_first_trial(
+    fields: dict[str, object], says: str
+) -> None:
+    from sandbox.run import Catalogue
+
+    written = read("demo").model_copy(update=fields)
+    with pytest.raises(Problem) as problem:
+        Catalogue().resolve(written)
+    assert says in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [(("*",), ("a", "b")), (("b", "a"), ("b", "a")), (("b", "*", "b"), ("b", "a")), (("[b-z]",), ("b",))],
+)
+def test_environments_are_names_or_patterns_and_count_once(written: tuple[str, ...], found: tuple[str, ...]) -> None:
+    assert plan(environments=written).environments == found
+
+
+def test_a_resolved_plan_resolves_to_itself() -> None:
+    resolved = plan(block=[{"cue": "monitoring"}, {"prompt": "belief"}])
+    assert resolve(resolved, ["a", "b"], cues()) == resolved
 
 
 @pytest.mark.parametrize("name", presets())
