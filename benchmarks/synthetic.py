@@ -62,6 +62,7 @@ def readings(episodes: int, scenarios: int = 100, models: int = 4, seed: int = 0
         "order": np.array(["safe_first", "unsafe_first"])[order],
         "names": np.array(["plain", "code"])[(epoch // 8) % 2],
         "alphabet": side[(scenario + epoch // 8) % 2],
+        "reasoning": np.full(episodes, "native"),
         "epoch": epoch,
         "outcome": outcome,
         "unsafe": np.where(decided, unsafe, nothing),
@@ -84,7 +85,12 @@ def readings(episodes: int, scenarios: int = 100, models: int = 4, seed: int = 0
     made = {
         name: pl.Series(name, values.tolist() if values.dtype == object else values) for name, values in columns.items()
     }
-    return pl.DataFrame(made).select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
+    table = pl.DataFrame(made)
+    # What was not asked and is not on record is null.
+    return table.select(
+        table[name].cast(kind) if name in table.columns else pl.lit(None, kind).alias(name)
+        for name, kind in SCHEMA.items()
+    )
 
 
 def _hex(values: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> "np.ndarray[tuple[int, ...], np.dtype[np.str_]]":
