@@ -26,7 +26,7 @@ def commands(command: Any = None, name: str = "honne") -> Iterator[tuple[str, se
         yield from commands(each, f"{name} {word}")
 
 
-@pytest.mark.parametrize(("name", "options"), commands(), ids=lambda each: each if isinstance(each, str) else "")
+@pytest.mark.parametrize(("name", "options"), list(commands()), ids=lambda each: each if isinstance(each, str) else "")
 def test_every_command_can_be_quiet_and_speak_json(name: str, options: set[str]) -> None:
     assert {"--quiet", "--json"} <= options
 
