@@ -12,6 +12,7 @@ def bucket() -> Iterator[str]:
     """A bucket that is there and empty, and credentials for it where S3 tools look."""
     import boto3
     from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -30,6 +31,7 @@ def bucket() -> Iterator[str]:
         os.environ.clear()
         os.environ.update(before)
         server.stop()
+        S3FileSystem.clear_instance_cache()  # they would go on looking where this server was
 
 
 @pytest.fixture
