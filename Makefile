@@ -1,5 +1,5 @@
 # The two commands of the README, and what they are made of.
-.PHONY: setup demo test lint check bench bench-detect bench-report calibration lock
+.PHONY: setup demo test lint check bench bench-detect bench-report bench-view calibration lock
 
 setup:  ## Python environment, Docker engine, base image; nothing to do when they are there
 	@./sandbox/setup
@@ -29,6 +29,9 @@ bench-detect: setup  ## A million readings through every detector, beside the pu
 
 bench-report: setup  ## Records of 100,000 episodes through `honne report`
 	@.venv/bin/python -m benchmarks.report
+
+bench-view: setup  ## Every kind of page of `honne view` over 100,000 episodes
+	@.venv/bin/python -m benchmarks.view
 
 calibration: setup  ## The error rates that reports print: again after any change to a detector or a statistic
 	@.venv/bin/honne calibrate -o detectors/report/calibration.json

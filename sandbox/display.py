@@ -258,12 +258,12 @@ def transcript(episode: Episode) -> None:
             case Said():
                 if event.reasoning:
                     source = ", ".join(filter(None, (event.reasoning_source, event.reasoning_status)))
-                    _part(console, f"reasoning ({source}), turn {event.turn}", event.reasoning)
+                    _part(console, f"reasoning ({source}), turn {event.turn + 1}", event.reasoning)
                 asked = "\n".join(
                     f"→ {call.name} {call.raw if call.arguments is None else dict(call.arguments)}"
                     for call in event.asked
                 )
-                _part(console, f"model, turn {event.turn}", "\n".join(filter(None, (event.text, asked))))
+                _part(console, f"model, turn {event.turn + 1}", "\n".join(filter(None, (event.text, asked))))
             case Called():
                 _part(console, f"{event.name}{' (error)' if event.error else ''}", event.result)
             case Closed():

@@ -64,7 +64,7 @@ def _runs(folder: Path) -> Iterator[Row]:
     for path in sorted(folder.glob("*/plan.json")):
         record = record_at(path.parent)
         try:
-            planned, begun = len(record.plan.trials()), str(record.manifest.get("begun", ""))
+            planned, begun = record.plan.size, str(record.manifest.get("begun", ""))
         except Problem:
             yield {"run": record.name, "state": "unreadable", "finished": "", "faults": "", "begun": "", "last": ""}
             continue

@@ -271,6 +271,11 @@ class Plan(_Frozen):
             rng.shuffle(arms)
         return [trial for arms in shuffled for trial in arms]
 
+    @property
+    def size(self) -> int:
+        """How many trials there are: a large plan takes seconds to expand."""
+        return len(self.models) * len(self.environments) * self.epochs * sum(len(block.arms) for block in self.blocks)
+
     def _trials(self) -> Iterator[Trial]:
         for block, model, environment in product(self.blocks, self.models, self.environments):
             factors = list(product(self.names, block.channels, block.paraphrases or (0,), self.orders, block.reasoning))

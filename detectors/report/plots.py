@@ -29,8 +29,11 @@ SHAPES = ("circle", "diamond", "square", "triangle-up", "cross", "triangle-down"
 def forest(shifts: Sequence[Finding]) -> Markup:
     """Shift per model and cue with its interval, A/A and placebo in the same row. Empty without anything to draw."""
     rows: Rows = []
-    for each in shifts[:FOREST_ROWS]:
-        label = visible_line(f"{each.model} · {each.cue} · {(each.contrast or '').split(' - ')[0]}")
+    named = [(each.model, each.cue, (each.contrast or "").split(" - ")[0]) for each in shifts[:FOREST_ROWS]]
+    # What all rows share would take the room of the plot itself: the table below says it.
+    told = [place for place in range(3) if place == 0 or len({name[place] for name in named}) > 1]
+    for each, name in zip(shifts, named, strict=False):
+        label = visible_line(" · ".join(str(name[place]) for place in told))
         own = each.estimate is not None and Interval(estimate=each.estimate, low=each.low, high=each.high)
         for what, interval in (("shift", own), ("placebo", each.placebo), ("A/A", each.aa)):
             if interval:
@@ -41,6 +44,7 @@ def forest(shifts: Sequence[Finding]) -> Markup:
 
     kinds = {"row": pl.String, "what": pl.String, **dict.fromkeys(("estimate", "low", "high"), pl.Float64)}
     order = ["shift", "placebo", "A/A"]
+    legend = alt.Legend(orient="top", direction="horizontal")
     y = alt.Y("row:N", title=None, sort=None, axis=alt.Axis(labelLimit=420, domain=False, ticks=False))
     offset = alt.YOffset("what:N", sort=order, scale=alt.Scale(paddingOuter=0.35))
     colour = alt.Color(
@@ -48,9 +52,14 @@ def forest(shifts: Sequence[Finding]) -> Markup:
         title=None,
         sort=order,
         scale=alt.Scale(domain=order, range=["var(--series-1)", "var(--series-2)", "var(--muted)"]),
+        legend=legend,
     )
     shape = alt.Shape(
-        "what:N", title=None, sort=order, scale=alt.Scale(domain=order, range=["circle", "diamond", "square"])
+        "what:N",
+        title=None,
+        sort=order,
+        scale=alt.Scale(domain=order, range=["circle", "diamond", "square"]),
+        legend=legend,
     )
     scale = alt.Scale(domain=[-1, 1])
     base = alt.Chart(pl.DataFrame(rows, schema=kinds)).encode(y=y, yOffset=offset, color=colour)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import polars as pl
 
@@ -74,8 +75,13 @@ class Analyst:
 
 def findings(index: Index) -> dict[str, Finding]:
     """What was found at the last analysis, by the name its evidence has in the index."""
-    kept = json.loads(index.remembered("findings") or "[]")
-    return {f"finding-{place}": Finding.model_validate(each) for place, each in enumerate(kept)}
+    return dict(_findings(index.remembered("findings") or "[]"))
+
+
+@lru_cache(maxsize=8)
+def _findings(kept: str) -> Mapping[str, Finding]:
+    """Read once for as long as they stay the same."""
+    return {f"finding-{place}": Finding.model_validate(each) for place, each in enumerate(json.loads(kept))}
 
 
 def headlines(found: Mapping[str, Finding]) -> dict[str, Finding]:

@@ -290,10 +290,11 @@ class Viewer:
             size = sum(path.stat().st_size for path in (record.folder / "episodes").glob("*.jsonl"))
             row: dict[str, Any] = {"name": name, "size": size, "finished": None}  # Any: cells of a table
             with suppress(Problem):  # a run that cannot be read is listed by its name
-                row |= {"plan": record.plan, "planned": planned(record), "begun": record.manifest.get("begun")}
+                row |= {"plan": record.plan, "planned": record.plan.size, "begun": record.manifest.get("begun")}
                 index = self.shelf.index(name)
                 if size - index.read[0] < AT_ONCE and index.catch_up(AT_ONCE):
-                    row |= {"finished": index.finished(), "outcomes": index.outcomes()}
+                    _, outcomes, finished = _counts(index, index.length)
+                    row |= {"finished": finished, "outcomes": outcomes}
             rows.append(row)
         return _page("runs.html", rows=rows, going=any(_going(row) for row in rows))
 
@@ -305,19 +306,19 @@ class Viewer:
         wanted = self.wanted(request.query_params, index)
         asked = request.query_params.get("page", "")
         page = max(int(asked), 1) if re.fullmatch(r"[0-9]{1,7}", asked) else 1
-        rows = index.rows(wanted, (page - 1) * PAGE, PAGE)
-        count = index.count(wanted)
+        rows, count = index.page(wanted, (page - 1) * PAGE, PAGE)
         shown = index.episodes([row.n for row in rows]) if terms(wanted.words) else []
-        finished, plan = index.finished(), index.record.plan
+        facets, outcomes, finished = _counts(index, index.length)
+        plan = index.record.plan
         analysed = index.remembered("analysed") == index.record.fingerprint
         return _page(
             "run.html",
             name=name,
             plan=plan,
-            planned=planned(index.record),
+            planned=plan.size,
             finished=finished,
-            outcomes=index.outcomes(),
-            facets=_facets(index, index.length),
+            outcomes=outcomes,
+            facets=facets,
             fields=FIELDS,
             query=request.query_params,
             rows=rows,
@@ -330,10 +331,11 @@ class Viewer:
             link=_linker(request.query_params),
             read=index.read,
             whole=whole,
-            going=not whole or finished < planned(index.record) or not analysed,
+            going=not whole or finished < plan.size or not analysed,
             analysing=analysing,
             analysed=analysed,
             problem=index.remembered("problem"),
+            shifts={key: each for key, each in headlines(found).items() if each.detector == "oversight_shift"},
             findings=headlines(found),
             flags=index.flags(),
             flagged=index.flags_of([row.id for row in rows]),
@@ -451,25 +453,14 @@ class Viewer:
         label.add(index.record.home, said)
 
 
-def planned(record: Record) -> int:
-    """Trials of a run's plan, counted once: a large one takes a while to expand."""
-    path = record.folder / "plan.json"
-    return _planned(record.folder, path.stat().st_mtime_ns if path.exists() else 0)
-
-
-@lru_cache(maxsize=256)
-def _planned(folder: Path, stamp: int) -> int:
-    return len(Record(folder).plan.trials())
-
-
 def _going(row: Mapping[str, Any]) -> bool:  # Any: cells of a table
     return row["finished"] is not None and row["finished"] < row["planned"]
 
 
 @lru_cache(maxsize=64)
-def _facets(index: Index, length: int) -> dict[str, dict[str, int]]:
-    """Counted once for as long as nothing is added."""
-    return index.facets()
+def _counts(index: Index, length: int) -> tuple[dict[str, dict[str, int]], dict[str, int], int]:
+    """Facets, outcomes and finished trials, counted once for as long as nothing is added."""
+    return index.facets(), index.outcomes(), index.finished()
 
 
 def _labels(record: Record) -> dict[str, dict[str, Label]]:

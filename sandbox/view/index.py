@@ -275,6 +275,18 @@ class Index:
         with self.open() as db:
             return [Row(*row) for row in db.execute(query, [*values, most, skip])]
 
+    def page(self, wanted: Filter, skip: int, most: int) -> tuple[list[Row], int]:
+        """As `rows`, and how many there are of them all. What a search finds is sought once for both."""
+        if not match_query(wanted.words):
+            return self.rows(wanted, skip, most), self.count(wanted)
+        where, values = wanted.where
+        with self.open() as db:
+            db.execute("PRAGMA temp_store = MEMORY")
+            db.execute(f"CREATE TEMP TABLE found AS SELECT n FROM episodes WHERE {where}", values)  # noqa: S608 – see Filter.where
+            (count,) = db.execute("SELECT count(*) FROM found").fetchone()
+            query = f"SELECT {ROW} FROM episodes WHERE n IN (SELECT n FROM found ORDER BY n DESC LIMIT ? OFFSET ?) ORDER BY n DESC"  # noqa: S608 – column names of ours
+            return [Row(*row) for row in db.execute(query, [most, skip])], int(count)
+
     def beside(self, wanted: Filter, n: int, column: str = "n") -> tuple[Row | None, Row | None]:
         """The rows before and after the one with this number (or, by `first`, of the matches before and after), in the
         order of `rows`."""

@@ -14,7 +14,7 @@ def test_from_the_list_to_an_episode_and_its_match_by_keys_alone(page: Page, sit
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{site.url}/run/mine/")
-    expect(page.locator("#findings table")).to_be_attached()
+    expect(page.locator("#findings > .scroll table")).to_be_attached()
     page.keyboard.press("/")
     page.keyboard.type("maintenance")
     page.keyboard.press("Enter")

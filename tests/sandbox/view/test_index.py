@@ -54,7 +54,11 @@ def test_words_are_found_where_a_pass_over_the_record_finds_them(index: Index, r
         ("zebra", ["zebra"]),
     ):
         expected = {episode.trial.id for episode in record.episodes() if has(episode, *phrases)}
-        assert {row.id for row in index.rows(Filter(words=words), 0, 10_000)} == expected, words
+        found = index.rows(Filter(words=words), 0, 10_000)
+        assert {row.id for row in found} == expected, words
+        assert index.page(Filter(words=words), 2, 3) == (found[2:5], len(found)), words
+    arm = Filter(fields={"arm": "aa"})
+    assert index.page(arm, 2, 3) == (index.rows(arm, 2, 3), index.count(arm))
 
 
 @pytest.mark.parametrize(
