@@ -12,7 +12,9 @@ def bucket() -> Iterator[str]:
     """A bucket that is there and empty, and credentials for it where S3 tools look."""
     import boto3
     from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
 
+    S3FileSystem.clear_instance_cache()  # one kept from another module leads to a server that is gone
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
