@@ -14,6 +14,7 @@ def bucket() -> Iterator[str]:
     from moto.server import ThreadedMotoServer
     from s3fs import S3FileSystem
 
+    S3FileSystem.clear_instance_cache()  # one kept from another module leads to a server that is gone
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
