@@ -32,7 +32,6 @@ def bucket() -> Iterator[str]:
         os.environ.clear()
         os.environ.update(before)
         server.stop()
-        S3FileSystem.clear_instance_cache()  # they would go on looking where this server was
 
 
 @pytest.fixture
