@@ -95,9 +95,10 @@ class Player:
             return {"problem": str(problem)}
         return {key: mine[key] for key in ("images", "versions", "commit", "host")}
 
-    def play(self, trial: str, attempt: int) -> str:
-        """One attempt at a trial, as the line that goes on record."""
+    def play(self, trial: str, attempt: int, coming: Sequence[str] = ()) -> str:
+        """One attempt at a trial, as the line that goes on record. Boxes are started meanwhile for what comes next."""
         assert self._runner is not None
+        self._runner.expect([Trial.model_validate_json(each) for each in coming])
         episode = self._runner.play(Trial.model_validate_json(trial), attempt)
         return episode.model_copy(update={"node": platform.node()}).model_dump_json()
 
@@ -157,6 +158,7 @@ class Players:
         self._say = say
         self._seats: list[Seat] = []
         self._started: dict[str, int] = {}
+        self._coming: list[str] = []
         self._unfit: set[str] = set()
         self._most = 0
         """Players at a time: as many as there were nodes in the beginning. Limits of models are shared out over them."""
@@ -187,7 +189,7 @@ class Players:
         seat = self._take()
         started = time.monotonic()
         try:
-            line: str = ray.get(seat.player.play.remote(trial.model_dump_json(), attempt))
+            line: str = ray.get(seat.player.play.remote(trial.model_dump_json(), attempt, self._coming))
             return Episode.model_validate_json(line)
         except RayError as error:
             with self._changed:
@@ -212,6 +214,11 @@ class Players:
                         seat.stalled = ray.get(seat.says)
                     seat.says = None
             return [f"node {seat.host}, {why}" for seat in self._seats for why in seat.stalled]
+
+    def expect(self, coming: Sequence[Trial]) -> None:
+        """Tell players with their next trial what comes after it. Which of them will get it is not known: boxes that are
+        started in vain are few, and wait for a trial of the same environment."""
+        self._coming = [trial.model_dump_json() for trial in coming]
 
     def stop(self) -> None:
         """End all players, whatever they are at. Their boxes end with them."""
@@ -361,7 +368,7 @@ class ClusterRunner(run.Runner):
         return self.players.stalled()
 
     def expect(self, coming: Sequence[Trial]) -> None:
-        """No box is started here."""
+        self.players.expect(coming)
 
 
 @contextmanager

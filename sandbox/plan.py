@@ -360,9 +360,8 @@ def resolve(plan: Plan, environments: Sequence[str], cues: Mapping[str, Oversigh
 
 def _countable(plan: Plan) -> None:
     """Raises Problem when there are too many trials, or when two are the same and would be played for one."""
-    planned = sum(len(block.arms) for block in plan.blocks) * plan.epochs * len(plan.models) * len(plan.environments)
-    if planned > MOST:
-        raise Problem(f"plan '{plan.name}': has {planned:,} trials; {MOST:,} are the most: give fewer epochs")
+    if plan.size > MOST:
+        raise Problem(f"plan '{plan.name}': has {plan.size:,} trials; {MOST:,} are the most: give fewer epochs")
     cell = plan.model_copy(update={"models": plan.models[:1], "environments": plan.environments[:1]}).trials()
     if len(set(cell)) != len(cell):
         twice, _ = Counter(cell).most_common(1)[0]

@@ -17,9 +17,11 @@ import pytest
 
 from sandbox import cluster, scaffold
 from sandbox.container import engine
+from sandbox.episode import Episode
 from sandbox.plan import Block, Model, Plan
 from sandbox.record import Record
 from sandbox.run import Catalogue, Progress, run
+from sandbox.run import manifest as run_manifest
 from tests import scripted_provider as scripted
 from tests.scripted_provider import Reply, Request
 from tools.problem import Problem
@@ -253,6 +255,23 @@ def test_a_model_that_keeps_a_node_waiting_is_seen_from_the_driver(
             progress = run(runner, workers, watch=lambda progress: seen.extend(progress.stalled))
     assert (progress.finished, progress.faults) == (3, 0)
     assert any(line.startswith("node ") and "model openai/house: waiting" in line for line in seen), seen
+
+
+@pytest.mark.docker
+def test_a_node_starts_boxes_for_what_comes_next_and_leaves_none() -> None:
+    resolved = Catalogue().resolve(plan("production_access", epochs=1))
+    kit = cluster.Kit("comes-next", resolved, run_manifest(resolved, Catalogue(), {})["words"], None)
+    now, *coming = [trial.model_dump_json() for trial in resolved.trials()]
+    player = cluster.Player()
+    assert "problem" not in player.begin(kit, [])
+    try:
+        played = Episode.model_validate_json(player.play(now, 0, coming))
+        assert played.outcome != "fault"
+        assert player._runner
+        assert player._runner.pool._idle == len(coming) - 1 > 0, "one of them was there for the trial that came first"
+    finally:
+        player.end()
+    assert left_in_the_engine("comes-next") == []
 
 
 def test_limits_of_a_model_are_shared_out_over_the_nodes() -> None:
