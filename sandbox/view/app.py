@@ -302,6 +302,8 @@ class Viewer:
         name = request.path_params["name"]
         index, whole = self.shelf.catch_up(name)
         analysing = whole and self.analyst.ask(index)
+        # Asked first: an analysis that ends from here on is shown whole the next time, and the page goes on looking.
+        analysed = index.remembered("analysed") == index.record.fingerprint
         found = findings(index)
         wanted = self.wanted(request.query_params, index)
         asked = request.query_params.get("page", "")
@@ -310,7 +312,6 @@ class Viewer:
         shown = index.episodes([row.n for row in rows]) if terms(wanted.words) else []
         facets, outcomes, finished = _counts(index, index.length)
         plan = index.record.plan
-        analysed = index.remembered("analysed") == index.record.fingerprint
         return _page(
             "run.html",
             name=name,

@@ -3,16 +3,20 @@
 import json
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from detectors.finding import Finding
 from sandbox import label
 from sandbox.label import Label
 from sandbox.record import Record
+from sandbox.view.analysis import findings
 from sandbox.view.app import HEADERS, Folder, loopback, marked, named, serve, sought, visible
+from sandbox.view.index import Index
 from tests.sandbox.view.conftest import HOSTILE, application, hostile
 from tools.problem import Problem
 
@@ -59,6 +63,25 @@ def test_the_list_and_a_run(client: TestClient, record: Record) -> None:
     listed = client.get("/").text
     assert f"{total} of {total}" in listed
     assert 'href="/run/mine/"' in listed
+
+
+def test_a_page_that_an_analysis_overtakes_goes_on_looking(door: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was asked for before the analysis ended, and is made after that: it may not show no findings for good."""
+
+    def overtaken(index: Index) -> Mapping[str, Finding]:
+        found = findings(index)
+        for _ in range(600):
+            if found or index.remembered("analysed"):
+                break
+            time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr("sandbox.view.app.findings", overtaken)
+    for _ in range(600):
+        if "data-going" not in (text := door.get("/run/mine/").text):
+            break
+        time.sleep(0.1)
+    assert "oversight_shift" in text
 
 
 def test_filters_words_and_findings_narrow_the_list(client: TestClient, record: Record) -> None:
