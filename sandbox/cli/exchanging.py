@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from sandbox.cli.saying import say, watching
 
 if TYPE_CHECKING:
     from sandbox.imports import Imported
+    from sandbox.record import Record, Watch
 
 app = typer.Typer()
 
@@ -30,7 +32,9 @@ Label = Annotated[str | None, typer.Option("--model", "-m", help="What to call t
 Files = Annotated[list[Path], typer.Argument(metavar="FILE…", parser=here, help="The files to take in.")]
 
 
-def _imported(done: "Imported", as_json: bool, quiet: bool, what: str) -> None:
+def _import(name: str, as_json: bool, quiet: bool, take: "Callable[[Watch], Imported]", what: str = "episodes") -> None:
+    """Take something in, show how far it is, and say what came of it."""
+    done = take(watching(f"importing {name}", quiet or as_json))
     for sentence in done.kept_out:
         print(f"honne: kept out: {sentence}", file=sys.stderr)
     for sentence in () if quiet else done.remarks:
@@ -51,12 +55,7 @@ def import_vlaf(
     """VLAF results: MONITORED.json UNMONITORED.json, or a folder of them."""
     from sandbox.imports import vlaf
 
-    _imported(
-        vlaf.take(files, name, model, runs_dir, watching(f"importing {name}", quiet or as_json)),
-        as_json,
-        quiet,
-        "episodes",
-    )
+    _import(name, as_json, quiet, lambda watch: vlaf.take(files, name, model, runs_dir, watch))
 
 
 @import_app.command("tatemae-results")
@@ -71,12 +70,7 @@ def import_tatemae_results(
     """Result tables of the Tatemae pipeline, as CSV; several are several draws."""
     from sandbox.imports import tatemae_results
 
-    _imported(
-        tatemae_results.take(files, name, model, runs_dir, watching(f"importing {name}", quiet or as_json)),
-        as_json,
-        quiet,
-        "episodes",
-    )
+    _import(name, as_json, quiet, lambda watch: tatemae_results.take(files, name, model, runs_dir, watch))
 
 
 @import_app.command("jsonl")
@@ -95,9 +89,7 @@ def import_jsonl(
     """Results of any kind, in the documented schema."""
     from sandbox.imports import lines
 
-    _imported(
-        lines.take(file, name, runs_dir, watching(f"importing {name}", quiet or as_json)), as_json, quiet, "episodes"
-    )
+    _import(name, as_json, quiet, lambda watch: lines.take(file, name, runs_dir, watch))
 
 
 @import_app.command("tatemae")
@@ -113,13 +105,8 @@ def import_tatemae(
     """Scenarios in the Tatemae format, as a pack of environments for --environments."""
     from sandbox.imports import slug, tatemae_pack
 
-    name = name or slug(file.stem) or "tatemae"
-    _imported(
-        tatemae_pack.take(file, name, output, watching(f"importing {name}", quiet or as_json)),
-        as_json,
-        quiet,
-        "scenarios",
-    )
+    pack = name or slug(file.stem) or "tatemae"
+    _import(pack, as_json, quiet, lambda watch: tatemae_pack.take(file, pack, output, watch), "scenarios")
 
 
 Sources = Annotated[
@@ -149,12 +136,7 @@ def import_inspect(
     """Logs of any Inspect task, .eval or .json; sandbox/imports/README.md has the mapping's fields."""
     from sandbox.imports import inspect_log
 
-    _imported(
-        inspect_log.take(files, name, mapping, runs_dir, watching(f"importing {name}", quiet or as_json)),
-        as_json,
-        quiet,
-        "episodes",
-    )
+    _import(name, as_json, quiet, lambda watch: inspect_log.take(files, name, mapping, runs_dir, watch))
 
 
 @import_app.command("atif")
@@ -169,12 +151,7 @@ def import_atif(
     """Trajectories in ATIF, as Harbor writes them; the same mapping."""
     from sandbox.imports import atif
 
-    _imported(
-        atif.take(files, name, mapping, runs_dir, watching(f"importing {name}", quiet or as_json)),
-        as_json,
-        quiet,
-        "episodes",
-    )
+    _import(name, as_json, quiet, lambda watch: atif.take(files, name, mapping, runs_dir, watch))
 
 
 export_app = typer.Typer(
@@ -189,6 +166,11 @@ To = Annotated[
         "-o", "--output", metavar="FOLDER", parser=anywhere, help="Folder to write to; by default one in the run's own."
     ),
 ]
+
+
+def _to_export(run: str, runs_dir: Path, quiet: bool) -> "tuple[Record, Watch]":
+    record = record_of(run, runs_dir)
+    return record, watching(f"exporting {record.name}: models and environments", quiet)
 
 
 def _exported(paths: list[Path], as_json: bool) -> None:
@@ -206,8 +188,7 @@ def export_inspect(
     """Inspect's .eval logs, one per model and environment, for `inspect view` and `read_eval_log`."""
     from sandbox.exports import inspect_log
 
-    record = record_of(run, runs_dir)
-    watch = watching(f"exporting {record.name}: models and environments", quiet or as_json)
+    record, watch = _to_export(run, runs_dir, quiet or as_json)
     _exported(inspect_log.write(record, output or record.folder / "inspect", watch), as_json)
 
 
@@ -218,8 +199,7 @@ def export_atif(
     """Trajectories in ATIF, one per trial."""
     from sandbox.exports import atif
 
-    record = record_of(run, runs_dir)
-    watch = watching(f"exporting {record.name}: models and environments", quiet or as_json)
+    record, watch = _to_export(run, runs_dir, quiet or as_json)
     _exported(atif.write(record, output or record.folder / "atif", watch), as_json)
 
 
@@ -245,8 +225,7 @@ def export_otel(
     """Spans with OpenTelemetry's GenAI conventions, a trace per trial."""
     from sandbox.exports import otel
 
-    record = record_of(run, runs_dir)
-    watch = watching(f"exporting {record.name}: models and environments", quiet or as_json)
+    record, watch = _to_export(run, runs_dir, quiet or as_json)
     sent = otel.export(record, endpoint, output, with_content, watch)
     say(sent._asdict(), as_json, lambda: f"{sent.spans} spans of {sent.traces} trials to {sent.to}")
 

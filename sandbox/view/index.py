@@ -15,9 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
-from sandbox.episode import FORMAT, Called, Closed, Episode, Said
+from sandbox.episode import FORMAT, Called, Closed, Episode, Said, parsed
 from sandbox.plan import digest
 from sandbox.record import Record
 
@@ -205,10 +203,9 @@ class Index:
         return True
 
     def _take(self, db: sqlite3.Connection, line: bytes, segment: str, offset: int, number: int) -> None:
-        try:
-            episode = Episode.model_validate_json(line)
-        except ValidationError as error:
-            db.execute("INSERT INTO unreadable VALUES (?)", (f"{segment} line {number}: {error.errors()[0]['msg']}",))
+        episode = parsed(line)
+        if not isinstance(episode, Episode):
+            db.execute("INSERT INTO unreadable VALUES (?)", (f"{segment} line {number}: {episode}",))
             return
         trial, match = episode.trial, episode.trial.match
         fields = {

@@ -14,9 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from pydantic import ValidationError
-
-from sandbox.episode import Episode
+from sandbox.episode import Episode, parsed
 from sandbox.ledger import put, stored
 from sandbox.plan import digest
 from sandbox.record import Record
@@ -86,9 +84,8 @@ class Mirror(Record):
     def _add(self, copy: IO[bytes], line: bytes) -> Taken | None:
         """Write a line unless it is there already. One that cannot be read is written too, so that it is counted."""
         line = line.removesuffix(b"\n") + b"\n"
-        try:
-            episode = Episode.model_validate_json(line)
-        except ValidationError:
+        episode = parsed(line)
+        if not isinstance(episode, Episode):
             copy.write(line)
             return None
         trial, attempt, over = episode.trial.id, episode.attempt, episode.outcome != "fault"
